@@ -65,5 +65,8 @@ bool text_matches(const char *pattern, const char *text);
 /* The length of the longest prefix that is valid UTF-8; equals len when all of it is. */
 size_t text_utf8_prefix(struct span text);
 
+/* The length in bytes of the UTF-8 character that text begins with; 0 when it is none. */
+size_t text_utf8_char(struct span text);
+
 /* The known word nearest to `text` (small edit distance), or NULL: for "did you mean". */
 const char *text_nearest(const char *text, const char *const *words, size_t n_words);
