@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/base.h"
 #include "base/err.h"
 
 enum {
@@ -30,8 +31,14 @@ enum {
     SIM_MAX_PROCESSES = 256,   /* per node */
     SIM_MAX_EVENTS = 256,      /* ring of events that waiting clients have not seen */
     SIM_MAX_FAULTS = 32,
+    SIM_N_ACTIVITIES = 14,     /* GPM metrics 1..13, spec/nvml §7; 0 is not used */
+    SIM_N_VIOLATIONS = 8,      /* performance policies 0..5, then application and base clocks */
+    SIM_N_LINK_ERRORS = 5,     /* replay, recovery, CRC flit, CRC data, ECC data */
     SIM_STATE_VERSION = 1,
 };
+
+#define SIM_NO_INSTANCE 0xffffffffu /* a gi_id or ci_id where there is none */
+#define SIM_FOREVER 0xffffffffu
 
 #define SIM_STATE_MAGIC 0x54524e4353494d31ull /* "TRNCSIM1" */
 
@@ -52,7 +59,7 @@ struct sim_compute_instance {
     uint32_t id, profile; /* the CI profile id equals the enum */
     uint32_t start, size; /* compute slices inside the GPU instance */
     uint32_t multiprocessors;
-    uint32_t generation;  /* part of the UUID: new after each creation */
+    uint32_t generation;  /* from sim_gpu.instance_generation; part of the UUID and the handles */
     char uuid[48];        /* "MIG-…" of the MIG device this compute instance is */
 };
 
@@ -68,6 +75,7 @@ struct sim_link {
     bool active;
     char remote_bus_id[32]; /* of the GPU or NVSwitch at the other end */
     bool remote_is_switch;
+    uint64_t errors[SIM_N_LINK_ERRORS];
 };
 
 struct sim_gpu {
@@ -81,26 +89,43 @@ struct sim_gpu {
     int32_t numa_node;                        /* -1: none */
     uint32_t brand, architecture;
     int32_t cc_major, cc_minor;
-    uint64_t memory_bytes, memory_reserved_bytes, bar1_bytes;
+    uint64_t memory_bytes, memory_reserved_bytes, bar1_bytes, bar1_used_bytes;
     uint32_t multiprocessors, cores_per_multiprocessor, memory_bus_bits;
+    bool has_gsp, has_gpm, c2c; /* GSP firmware, GPM counters, chip-to-chip link to the CPU */
 
     uint32_t power_mw, power_limit_mw, power_min_mw, power_max_mw, power_default_mw;
-    uint64_t energy_mj, energy_stamp_ns; /* energy is advanced by power × time when read */
+
+    /* Counters grow by rate × time. sim_gpu_advance brings them up to now: call it before a rate
+     * changes and before a counter is read. CLOCK_MONOTONIC, the same for all processes. */
+    uint64_t advanced_ns;
+    uint64_t energy_uj;
+    uint64_t nvlink_tx_bytes, nvlink_rx_bytes, pcie_tx_bytes, pcie_rx_bytes;
+    uint64_t violation_ns[SIM_N_VIOLATIONS]; /* grow while the clock event reason holds */
+    uint64_t activity_pct_ns[SIM_N_ACTIVITIES];
     uint32_t temperature_c, memory_temperature_c, slowdown_c, shutdown_c;
     uint32_t clock_mhz[4], max_clock_mhz[4]; /* graphics, SM, memory, video */
+    uint32_t application_clock_mhz[4], min_clock_mhz, idle_clock_mhz;
+    uint32_t locked_min_mhz, locked_max_mhz; /* 0: not locked */
+    /* The load that no process accounts for: what NVML reports adds the processes' shares. */
     uint32_t utilization_pct, memory_utilization_pct, encoder_pct, decoder_pct, jpeg_pct, ofa_pct;
+    uint32_t activity_pct[SIM_N_ACTIVITIES]; /* GPM's finer view; 1, 2 and 10 follow utilization */
     uint32_t performance_state, compute_mode, persistence, virtualization_mode;
     uint64_t clock_event_reasons;
-    bool ecc_capable, ecc_enabled;
-    uint64_t ecc_corrected[2], ecc_uncorrected[2]; /* volatile, aggregate */
+    bool ecc_capable, ecc_enabled, ecc_pending;
+    uint64_t ecc_corrected[2], ecc_uncorrected[2];           /* DRAM: volatile, aggregate */
+    uint64_t sram_ecc_corrected[2], sram_ecc_uncorrected[2]; /* volatile, aggregate */
+    uint32_t retired_pages[2]; /* single-bit, double-bit; before Ampere */
+    bool retirement_pending;
     uint32_t remapped_correctable, remapped_uncorrectable;
     bool remap_pending, remap_failed;
-    uint32_t pcie_generation, pcie_width, pcie_replays, pcie_tx_kbps, pcie_rx_kbps;
+    uint32_t pcie_generation, pcie_width, max_pcie_generation, max_pcie_width;
+    uint32_t pcie_replays, pcie_tx_kibps, pcie_rx_kibps;
     uint32_t recovery_action;
     uint32_t last_xid;
 
     uint32_t n_links;
-    uint32_t nvlink_version;
+    uint32_t nvlink_version, nvlink_mbps;       /* of one link and direction */
+    uint32_t nvlink_tx_kibps, nvlink_rx_kibps; /* all links together */
     struct sim_link links[SIM_MAX_LINKS];
 
     uint32_t fabric_state; /* 0 not supported … 3 completed */
@@ -108,13 +133,13 @@ struct sim_gpu {
     uint8_t fabric_cluster[16];
     uint32_t addressing_mode; /* 0 none, 1 HMM, 2 ATS; 0xffffffff not supported */
 
-    bool lost;           /* fell off the bus: every call answers GPU_IS_LOST */
-    bool hung;           /* calls on it block until this is false again */
-    bool excluded;
+    bool lost; /* fell off the bus: every call answers GPU_IS_LOST */
+    bool hung; /* calls on it block until this is false again */
 
     bool mig_capable, mig_needs_reset, mig_survives_reboot;
     uint32_t mig_current, mig_pending;
     bool reset_required;
+    uint32_t instance_generation; /* of the instance made last; grows with each creation */
     uint32_t max_mig_devices, memory_slices, compute_slices;
     struct sim_profile profiles[SIM_MAX_PROFILES];
     struct sim_gpu_instance instances[SIM_MAX_GPU_INSTANCES]; /* any order; listed by id */
@@ -127,7 +152,7 @@ struct sim_process {
     uint32_t gi_id, ci_id;   /* 0xffffffff: the whole GPU */
     uint32_t kind;           /* 0 compute, 1 graphics, 2 MPS */
     uint64_t memory_bytes;
-    uint32_t sm_pct, memory_pct, encoder_pct, decoder_pct;
+    uint32_t sm_pct, memory_pct, encoder_pct, decoder_pct, jpeg_pct, ofa_pct;
     char name[64];
 };
 
@@ -141,7 +166,7 @@ struct sim_event {
 /* A fault on demand: the nth matching call fails, or hangs. */
 struct sim_fault {
     bool armed;
-    char call[64];      /* "nvmlDeviceGetUUID"; "*" any */
+    char call[64];      /* "nvmlDeviceGetUUID"; a `*` in it stands for any characters */
     int32_t gpu;        /* -1: any */
     uint32_t after;     /* matching calls that still succeed */
     uint32_t times;     /* calls that then fail; 0: all */
@@ -159,14 +184,16 @@ struct sim_state {
     uint32_t version, size; /* SIM_STATE_VERSION, sizeof(struct sim_state) */
     pthread_mutex_t lock;   /* process-shared, robust */
     uint32_t generation;    /* grows with each change that a client may see */
-    uint32_t wake;          /* futex word: grows when an event arrives or a hang ends */
+    uint32_t wake;          /* futex word: grows with each change, event, and hang that ends */
 
     char driver_version[80], nvml_version[80], driver_branch[80];
     int32_t cuda_version; /* 12080 */
     char machine[64];     /* DMI product name */
-    bool driver_loaded;
+    uint64_t seed;        /* from which UUIDs, serial numbers and the like were made */
+    bool driver_loaded;   /* false also in a file that a newer node has replaced */
     bool placement_three_slice_at_zero; /* 3-slice tries 0 before 4: spec/nvml §8.5 */
 
+    uint32_t n_numa_nodes, cpus_per_node;
     uint32_t n_gpus;
     struct sim_gpu gpus[SIM_MAX_GPUS];
     struct sim_topology topology;
@@ -174,22 +201,41 @@ struct sim_state {
     uint64_t n_events; /* the sequence number of the newest event */
     struct sim_event events[SIM_MAX_EVENTS];
     struct sim_fault faults[SIM_MAX_FAULTS];
+    uint32_t n_armed; /* faults that are armed: the one word every call looks at */
     uint64_t n_calls; /* NVML calls answered so far, all processes */
 };
 
+/* Makes an empty node in memory: magic, version, size and a fresh lock; everything else zero. */
+void sim_state_init(struct sim_state *state);
+
 /*
- * Maps a state file. state_open checks magic, version and size, and every count and index in it,
- * so that a damaged file is an error ("DIR/state: not a simulated node: …") and never a crash.
+ * Puts a copy of `content` at DIR/state in one step: a reader sees the old node or the new one,
+ * never half of either. The lock is made anew. Clients of a node that was there before find
+ * its driver gone (DRIVER_NOT_LOADED) until they initialise again. DIR must exist.
  */
-[[nodiscard]] int sim_state_create(const char *dir, struct sim_state **ret, struct err *err);
+[[nodiscard]] int sim_state_publish(const char *dir, const struct sim_state *content,
+                                    struct err *err);
+
+/*
+ * Maps DIR/state, shared and writable. Magic, version and size are checked first, then every count,
+ * index and string in it, so that a damaged file is an error ("DIR/state: not a simulated node:
+ * …") and never a crash. -ENOENT where there is no node. sim_state_close(NULL) is a no-op.
+ */
 [[nodiscard]] int sim_state_open(const char *dir, struct sim_state **ret, struct err *err);
 void sim_state_close(struct sim_state *state);
+DEFINE_FREEP(struct sim_state, sim_state_close)
 [[nodiscard]] int sim_state_check(const struct sim_state *state, size_t size, struct err *err);
 
 /* The directory of the node in use, or NULL; static storage. */
 const char *sim_node_dir(void);
 
+/* A holder that died leaves its changes as they are: each change here is made so that the words in
+ * between are harmless, and counts kept twice (n_armed) are counted again. */
 void sim_state_lock(struct sim_state *state);
 void sim_state_unlock(struct sim_state *state);
 /* Call with the lock held after a change: counts the generation and wakes waiting clients. */
 void sim_state_changed(struct sim_state *state);
+
+/* Brings a GPU's counters up to now; call with the lock held. */
+void sim_gpu_advance(struct sim_state *state, uint32_t gpu);
+uint64_t sim_now_ns(void); /* CLOCK_MONOTONIC */
