@@ -21,10 +21,10 @@ struct arena {
     size_t used, max;          /* bytes taken from the system, and the most they may be */
 };
 
-#define ARENA_MAX(bytes)  \
-    (struct arena)        \
-    {                     \
-        .max = (bytes)    \
+#define ARENA_MAX(bytes)                                                                           \
+    (struct arena)                                                                                 \
+    {                                                                                              \
+        .max = (bytes)                                                                             \
     }
 
 void arena_done(struct arena *arena);
@@ -35,14 +35,15 @@ void arena_done(struct arena *arena);
 [[nodiscard]] char *arena_spandup(struct arena *arena, struct span span);
 [[nodiscard]] PRINTF(2, 3) char *arena_printf(struct arena *arena, const char *format, ...);
 
-#define arena_new(arena, type) ((type *)arena_alloc((arena), sizeof(type)))
+#define arena_new(arena, type)          ((type *)arena_alloc((arena), sizeof(type)))
 #define arena_new_array(arena, type, n) ((type *)arena_array((arena), (n), sizeof(type)))
 
 /*
  * Room for one more element at the end of an array that lives in the arena: grows `*items`
  * (capacity doubles, old copies stay in the arena) and returns the new, zeroed element or NULL.
  */
-#define arena_push(arena, items, n_items) \
+#define arena_push(arena, items, n_items)                                                          \
     ((typeof(*(items)))arena_push_item((arena), (void **)(items), (n_items), sizeof(**(items))))
 
-[[nodiscard]] void *arena_push_item(struct arena *arena, void **items, size_t *n_items, size_t size);
+[[nodiscard]] void *arena_push_item(struct arena *arena, void **items, size_t *n_items,
+                                    size_t size);

@@ -21,10 +21,10 @@ struct buf {
     bool failed;
 };
 
-#define BUF_MAX(bytes)  \
-    (struct buf)        \
-    {                   \
-        .max = (bytes)  \
+#define BUF_MAX(bytes)                                                                             \
+    (struct buf)                                                                                   \
+    {                                                                                              \
+        .max = (bytes)                                                                             \
     }
 
 void buf_done(struct buf *buf);

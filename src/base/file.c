@@ -157,8 +157,8 @@ static void close_dir(DIR **dir)
         closedir(*dir);
 }
 
-static int remove_entry(int dir, const char *name, dev_t device, unsigned depth,
-                        const char *root, struct err *err);
+static int remove_entry(int dir, const char *name, dev_t device, unsigned depth, const char *root,
+                        struct err *err);
 
 static int remove_content(int parent, const char *name, dev_t device, unsigned depth,
                           const char *root, struct err *err)
@@ -184,8 +184,8 @@ static int remove_content(int parent, const char *name, dev_t device, unsigned d
 }
 
 /* Depth of recursion is bounded, because the tree may be somebody else's. */
-static int remove_entry(int dir, const char *name, dev_t device, unsigned depth,
-                        const char *root, struct err *err)
+static int remove_entry(int dir, const char *name, dev_t device, unsigned depth, const char *root,
+                        struct err *err)
 {
     struct stat st;
 

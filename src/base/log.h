@@ -23,16 +23,18 @@ struct log_field {
 };
 
 #define F_STR(n, v) ((struct log_field){ .name = (n), .type = LOG_FIELD_STR, .str = (v) })
-#define F_INT(n, v) ((struct log_field){ .name = (n), .type = LOG_FIELD_INT, .number = (int64_t)(v) })
-#define F_MS(n, v) F_INT(n "_ms", v)
+#define F_INT(n, v)                                                                                \
+    ((struct log_field){ .name = (n), .type = LOG_FIELD_INT, .number = (int64_t)(v) })
+#define F_MS(n, v)   F_INT(n "_ms", v)
 #define F_BOOL(n, v) ((struct log_field){ .name = (n), .type = LOG_FIELD_BOOL, .number = (v) })
-#define F_ERR(e) F_STR("error", (e)->text)
+#define F_ERR(e)     F_STR("error", (e)->text)
 
-#define LOG_FIELDS(...) \
-    (const struct log_field[]){ __VA_ARGS__ }, sizeof((const struct log_field[]){ __VA_ARGS__ }) / sizeof(struct log_field)
+#define LOG_FIELDS(...)                                                                            \
+    (const struct log_field[]){ __VA_ARGS__ },                                                     \
+        sizeof((const struct log_field[]){ __VA_ARGS__ }) / sizeof(struct log_field)
 #define log_error(text, ...) log_event(LOG_ERROR, text, LOG_FIELDS(__VA_ARGS__))
-#define log_warn(text, ...) log_event(LOG_WARN, text, LOG_FIELDS(__VA_ARGS__))
-#define log_info(text, ...) log_event(LOG_INFO, text, LOG_FIELDS(__VA_ARGS__))
+#define log_warn(text, ...)  log_event(LOG_WARN, text, LOG_FIELDS(__VA_ARGS__))
+#define log_info(text, ...)  log_event(LOG_INFO, text, LOG_FIELDS(__VA_ARGS__))
 #define log_debug(text, ...) log_event(LOG_DEBUG, text, LOG_FIELDS(__VA_ARGS__))
 
 void log_set_level(enum log_level level);
@@ -40,4 +42,5 @@ void log_set_format(enum log_format format);
 /* "error", "warn", "info", "debug"; -EINVAL for another word. */
 [[nodiscard]] int log_level_from_name(const char *name, enum log_level *ret);
 
-void log_event(enum log_level level, const char *text, const struct log_field *fields, size_t n_fields);
+void log_event(enum log_level level, const char *text, const struct log_field *fields,
+               size_t n_fields);

@@ -133,7 +133,8 @@ static int resize(struct map *map)
     }
     mem_free(map->entries);
     mem_free(map->slots);
-    *map = (struct map){ .entries = entries, .slots = slots, .n_entries = n, .n_live = n, .cap = cap };
+    *map =
+        (struct map){ .entries = entries, .slots = slots, .n_entries = n, .n_live = n, .cap = cap };
     return 0;
 }
 

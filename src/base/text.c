@@ -235,14 +235,9 @@ static uint64_t duration_unit(struct span unit)
         const char *name;
         uint64_t ns;
     } units[] = {
-        { "ns", 1 },
-        { "us", 1000 },
-        { "\u00b5s", 1000 }, /* micro sign */
-        { "\u03bcs", 1000 }, /* Greek mu */
-        { "ms", 1000000 },
-        { "s", 1000000000 },
-        { "m", 60000000000 },
-        { "h", 3600000000000 },
+        { "ns", 1 },         { "us", 1000 },      { "\u00b5s", 1000 }, /* micro sign */
+        { "\u03bcs", 1000 },                                           /* Greek mu */
+        { "ms", 1000000 },   { "s", 1000000000 }, { "m", 60000000000 }, { "h", 3600000000000 },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(units); i++)
@@ -383,10 +378,10 @@ static int add_suffix(struct span suffix, struct quantity *q)
         const char *name;
         int exponent10, exponent2;
     } suffixes[] = {
-        { "", 0, 0 },     { "n", -9, 0 },  { "u", -6, 0 },  { "m", -3, 0 },  { "k", 3, 0 },
-        { "M", 6, 0 },    { "G", 9, 0 },   { "T", 12, 0 },  { "P", 15, 0 },  { "E", 18, 0 },
-        { "Ki", 0, 10 },  { "Mi", 0, 20 }, { "Gi", 0, 30 }, { "Ti", 0, 40 }, { "Pi", 0, 50 },
-        { "Ei", 0, 60 },
+        { "", 0, 0 },    { "n", -9, 0 },  { "u", -6, 0 },  { "m", -3, 0 },
+        { "k", 3, 0 },   { "M", 6, 0 },   { "G", 9, 0 },   { "T", 12, 0 },
+        { "P", 15, 0 },  { "E", 18, 0 },  { "Ki", 0, 10 }, { "Mi", 0, 20 },
+        { "Gi", 0, 30 }, { "Ti", 0, 40 }, { "Pi", 0, 50 }, { "Ei", 0, 60 },
     };
     int64_t exponent;
 

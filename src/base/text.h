@@ -14,8 +14,8 @@ struct span {
     size_t len;
 };
 
-#define SPAN(literal) ((struct span){ .ptr = (literal), .len = sizeof(literal) - 1 })
-#define SPAN_FMT "%.*s"
+#define SPAN(literal)  ((struct span){ .ptr = (literal), .len = sizeof(literal) - 1 })
+#define SPAN_FMT       "%.*s"
 #define SPAN_ARG(span) (int)(span).len, (span).ptr
 
 static inline struct span span_of(const char *text)
@@ -46,7 +46,7 @@ bool span_split(struct span *rest, char separator, bool *more, struct span *ret_
 [[nodiscard]] int text_to_u64(struct span text, uint64_t *ret);
 [[nodiscard]] int text_to_i64(struct span text, int64_t *ret);
 
-/* Go's integer syntax with base auto-detection (0x, 0o, 0b, leading 0, underscores between digits). */
+/* Go's integers with base detection (0x, 0o, 0b, leading 0, underscores between digits). */
 [[nodiscard]] int text_to_i64_any_base(struct span text, int64_t *ret);
 
 /* Go's strconv.ParseBool: 1 t T true TRUE True 0 f F false FALSE False. */
