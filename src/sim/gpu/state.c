@@ -35,8 +35,7 @@ void sim_state_init(struct sim_state *state)
 
 /* --- checking ------------------------------------------------------------------------------- */
 
-#define CHECK_TEXT(field, err) \
-    check_text((field), sizeof(field), #field, err)
+#define CHECK_TEXT(field, err) check_text((field), sizeof(field), #field, err)
 
 static int check_text(const char *text, size_t size, const char *name, struct err *err)
 {
@@ -66,8 +65,8 @@ static int check_bools(const bool *const *flags, size_t n, struct err *err)
     return 0;
 }
 
-#define CHECK_BOOLS(err, ...)                                                     \
-    check_bools((const bool *const[]){ __VA_ARGS__ },                             \
+#define CHECK_BOOLS(err, ...)                                                                      \
+    check_bools((const bool *const[]){ __VA_ARGS__ },                                              \
                 ARRAY_LEN(((const bool *const[]){ __VA_ARGS__ })), err)
 
 static int check_profile(const struct sim_profile *profile, struct err *err)
@@ -287,8 +286,7 @@ int sim_state_open(const char *dir, struct sim_state **ret, struct err *err)
 
     auto_close int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        return err_set(err, errno, "%s: cannot open the simulated node: %s", path,
-                       strerror(errno));
+        return err_set(err, errno, "%s: cannot open the simulated node: %s", path, strerror(errno));
 
     struct stat st;
     if (fstat(fd, &st) < 0)
