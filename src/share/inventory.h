@@ -47,6 +47,8 @@ struct mig_device {
     struct mig_attributes attributes;
     const char *gi_cap_path, *ci_cap_path; /* "/dev/nvidia-caps/nvidia-cap12"; NULL: no entry in
                                               mig-minors for it */
+    bool healthy;                /* by itself; it is usable when its GPU is healthy, too */
+    const char *unhealthy_reason; /* a sentence; NULL while healthy */
 };
 
 /* A profile the GPU could create, from NVML; also with MIG mode off where the driver tells. */
@@ -111,6 +113,13 @@ struct vgpu_info {
     bool scanned;                         /* PCI scan succeeded: the labels may be emitted */
     bool present;
     const char *host_driver_version, *host_driver_branch; /* NULL unless present */
+    const char *problem; /* a sentence: why it was not scanned, or what the record lacks; or NULL */
+};
+
+/* A GPU that NVML counts but cannot name: it is not among the GPUs. */
+struct gpu_problem {
+    uint32_t index;
+    const char *text; /* a sentence */
 };
 
 enum platform { PLATFORM_NONE, PLATFORM_NVML, PLATFORM_WSL, PLATFORM_TEGRA, PLATFORM_N };
@@ -125,6 +134,8 @@ struct inventory {
     struct vgpu_info vgpu;
     size_t n_gpus;
     struct gpu *gpus;            /* by index; "DGX Display" boards are left out */
+    size_t n_problems;
+    struct gpu_problem *problems; /* by index */
 
     /* Which of the node's optional device files exist, as the agent sees them. */
     size_t n_control_nodes;
