@@ -58,6 +58,7 @@ enum door_flags {
     DOOR_MIG_ONLY = 1 << 1,   /* a GPU's handle is INVALID_ARGUMENT */
     DOOR_LOCK = 1 << 2,       /* hold the lock until door_leave */
     DOOR_ROOT = 1 << 3,       /* NO_PERMISSION without privilege (door_privileged) */
+    DOOR_BOARD = 1 << 4,      /* a MIG device's handle is NOT_SUPPORTED: a whole board's business */
 };
 
 struct door {
@@ -79,7 +80,17 @@ struct door {
                                              nvmlGpuInstance_t instance, unsigned flags);
 [[nodiscard]] nvmlReturn_t door_compute_instance(struct door *door, const char *call,
                                                  nvmlComputeInstance_t instance, unsigned flags);
+/* A GPU that is named by its index: 2 when there is none. */
+[[nodiscard]] nvmlReturn_t door_index(struct door *door, const char *call, uint32_t index);
+/* The other GPU or MIG device of the same call, which counts once: after door_device and door_leave
+ * for the first. */
+[[nodiscard]] nvmlReturn_t door_beside(struct door *door, const struct door *first,
+                                       nvmlDevice_t device);
 void door_leave(struct door *door);
+
+/* nvmlInit and nvmlShutdown: reference-counted, from any thread. */
+[[nodiscard]] nvmlReturn_t door_open(const char *call);
+[[nodiscard]] nvmlReturn_t door_close(const char *call);
 
 /* Root, or TRANCHE_SIM_PRIVILEGED=1. */
 bool door_privileged(void);

@@ -146,11 +146,11 @@ static int check_gpu_texts(const struct sim_gpu *gpu, struct err *err)
 
 static int check_gpu_flags(const struct sim_gpu *gpu, struct err *err)
 {
-    int r = CHECK_BOOLS(err, &gpu->has_gsp, &gpu->has_gpm, &gpu->c2c, &gpu->ecc_capable,
-                        &gpu->ecc_enabled, &gpu->ecc_pending, &gpu->retirement_pending,
-                        &gpu->remap_pending, &gpu->remap_failed, &gpu->lost, &gpu->hung,
-                        &gpu->mig_capable, &gpu->mig_needs_reset, &gpu->mig_survives_reboot,
-                        &gpu->reset_required);
+    int r = CHECK_BOOLS(err, &gpu->has_gsp, &gpu->has_gpm, &gpu->c2c, &gpu->gpm_streaming,
+                        &gpu->ecc_capable, &gpu->ecc_enabled, &gpu->ecc_pending,
+                        &gpu->retirement_pending, &gpu->remap_pending, &gpu->remap_failed,
+                        &gpu->lost, &gpu->hung, &gpu->mig_capable, &gpu->mig_needs_reset,
+                        &gpu->mig_survives_reboot, &gpu->reset_required);
 
     for (size_t i = 0; r >= 0 && i < ARRAY_LEN(gpu->links); i++)
         r = CHECK_BOOLS(err, &gpu->links[i].active, &gpu->links[i].remote_is_switch);
@@ -427,6 +427,67 @@ static uint64_t bytes_over(uint32_t kib_per_second, uint64_t ns)
     return (uint64_t)((unsigned __int128)kib_per_second * 1024 * ns / NSEC_PER_SEC);
 }
 
+static bool concerns(const struct sim_process *process, uint32_t gpu, uint32_t gi_id)
+{
+    return process->exists && process->gpu == gpu &&
+           (gi_id == SIM_NO_INSTANCE || process->gi_id == gi_id);
+}
+
+void sim_gpu_load(const struct sim_state *state, uint32_t gpu, uint32_t gi_id, struct sim_load *ret)
+{
+    const struct sim_gpu *own = &state->gpus[gpu];
+    uint64_t sum[6] = {};
+
+    if (gi_id == SIM_NO_INSTANCE) {
+        sum[0] = own->utilization_pct;
+        sum[1] = own->memory_utilization_pct;
+        sum[2] = own->encoder_pct;
+        sum[3] = own->decoder_pct;
+        sum[4] = own->jpeg_pct;
+        sum[5] = own->ofa_pct;
+    }
+    for (size_t i = 0; i < SIM_MAX_PROCESSES; i++) {
+        const struct sim_process *process = &state->processes[i];
+
+        if (!concerns(process, gpu, gi_id))
+            continue;
+        sum[0] += process->sm_pct;
+        sum[1] += process->memory_pct;
+        sum[2] += process->encoder_pct;
+        sum[3] += process->decoder_pct;
+        sum[4] += process->jpeg_pct;
+        sum[5] += process->ofa_pct;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(sum); i++)
+        sum[i] = MIN(sum[i], 100ull);
+    *ret = (struct sim_load){ (uint32_t)sum[0], (uint32_t)sum[1], (uint32_t)sum[2],
+                              (uint32_t)sum[3], (uint32_t)sum[4], (uint32_t)sum[5] };
+}
+
+uint64_t sim_gpu_memory_held(const struct sim_state *state, uint32_t gpu, uint32_t gi_id)
+{
+    uint64_t held = 0;
+
+    for (size_t i = 0; i < SIM_MAX_PROCESSES; i++) {
+        if (concerns(&state->processes[i], gpu, gi_id))
+            held += state->processes[i].memory_bytes;
+    }
+    return held;
+}
+
+static void advance_activities(const struct sim_state *state, uint32_t index, struct sim_gpu *gpu,
+                               uint64_t ns)
+{
+    struct sim_load load;
+
+    sim_gpu_load(state, index, SIM_NO_INSTANCE, &load);
+    /* Graphics engine, SM and DRAM activity are the load itself (GPM metrics 1, 2 and 10). */
+    gpu->activity_pct[1] = gpu->activity_pct[2] = load.sm_pct;
+    gpu->activity_pct[10] = load.memory_pct;
+    for (size_t i = 0; i < SIM_N_ACTIVITIES; i++)
+        gpu->activity_pct_ns[i] += gpu->activity_pct[i] * ns;
+}
+
 static void advance_violations(struct sim_gpu *gpu, uint64_t ns)
 {
     /* The clock event reason (spec/nvml §6) under which each policy counts. */
@@ -463,7 +524,6 @@ void sim_gpu_advance(struct sim_state *state, uint32_t index)
     gpu->nvlink_rx_bytes += bytes_over(gpu->nvlink_rx_kibps, ns);
     gpu->pcie_tx_bytes += bytes_over(gpu->pcie_tx_kibps, ns);
     gpu->pcie_rx_bytes += bytes_over(gpu->pcie_rx_kibps, ns);
-    for (size_t i = 0; i < SIM_N_ACTIVITIES; i++)
-        gpu->activity_pct_ns[i] += gpu->activity_pct[i] * ns;
+    advance_activities(state, index, gpu, ns);
     advance_violations(gpu, ns);
 }

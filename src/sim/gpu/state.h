@@ -92,6 +92,7 @@ struct sim_gpu {
     uint64_t memory_bytes, memory_reserved_bytes, bar1_bytes, bar1_used_bytes;
     uint32_t multiprocessors, cores_per_multiprocessor, memory_bus_bits;
     bool has_gsp, has_gpm, c2c; /* GSP firmware, GPM counters, chip-to-chip link to the CPU */
+    bool gpm_streaming;
 
     uint32_t power_mw, power_limit_mw, power_min_mw, power_max_mw, power_default_mw;
 
@@ -166,6 +167,7 @@ struct sim_event {
 /* A fault on demand: the nth matching call fails, or hangs. */
 struct sim_fault {
     bool armed;
+    uint32_t number;    /* of all faults ever armed: tells it from the next one in its slot */
     char call[64];      /* "nvmlDeviceGetUUID"; a `*` in it stands for any characters */
     int32_t gpu;        /* -1: any */
     uint32_t after;     /* matching calls that still succeed */
@@ -201,7 +203,8 @@ struct sim_state {
     uint64_t n_events; /* the sequence number of the newest event */
     struct sim_event events[SIM_MAX_EVENTS];
     struct sim_fault faults[SIM_MAX_FAULTS];
-    uint32_t n_armed; /* faults that are armed: the one word every call looks at */
+    uint32_t n_armed;  /* faults that are armed: the one word every call looks at */
+    uint32_t n_faults; /* ever armed */
     uint64_t n_calls; /* NVML calls answered so far, all processes */
 };
 
@@ -235,6 +238,16 @@ void sim_state_lock(struct sim_state *state);
 void sim_state_unlock(struct sim_state *state);
 /* Call with the lock held after a change: counts the generation and wakes waiting clients. */
 void sim_state_changed(struct sim_state *state);
+
+/* What a GPU, or one of its GPU instances, is busy with: its own load and its processes', in percent
+ * and at most 100. Of an instance (not SIM_NO_INSTANCE) only the processes'. Call with the lock. */
+struct sim_load {
+    uint32_t sm_pct, memory_pct, encoder_pct, decoder_pct, jpeg_pct, ofa_pct;
+};
+void sim_gpu_load(const struct sim_state *state, uint32_t gpu, uint32_t gi_id,
+                  struct sim_load *ret);
+/* Memory that processes hold on a GPU, or in one of its GPU instances. Call with the lock held. */
+uint64_t sim_gpu_memory_held(const struct sim_state *state, uint32_t gpu, uint32_t gi_id);
 
 /* Brings a GPU's counters up to now; call with the lock held. */
 void sim_gpu_advance(struct sim_state *state, uint32_t gpu);
