@@ -66,6 +66,9 @@ void grpc_timeout_print(int64_t ns, char out[static 12]);
  */
 bool grpc_path_split(struct span path, struct span *ret_service, struct span *ret_method);
 
+/* application/grpc, with anything after a + or ; behind it. */
+bool grpc_is_content_type(struct span value);
+
 /*
  * Messages coming in: prefix and payload arrive in any pieces; the collected message is in
  * `payload` when grpc_reader_feed returns 1.
@@ -115,9 +118,8 @@ void grpc_writer_done(struct grpc_writer *writer);
  * is dropped first, unless a byte of it was taken already. */
 [[nodiscard]] int grpc_writer_add(struct grpc_writer *writer, struct span payload, bool replace,
                                   struct err *err);
-/* What can be taken now: one piece of at most max bytes, to be confirmed by grpc_writer_took. */
-struct span grpc_writer_peek(const struct grpc_writer *writer, size_t max);
-void grpc_writer_took(struct grpc_writer *writer, size_t n);
+/* Copies the next bytes to `to`, at most max, from as many messages as it takes: how many. */
+size_t grpc_writer_take(struct grpc_writer *writer, char *to, size_t max);
 static inline bool grpc_writer_empty(const struct grpc_writer *writer)
 {
     return writer->first == NULL;

@@ -62,7 +62,8 @@ DEFINE_FREEP(struct grpc_server, grpc_server_free)
 [[nodiscard]] int grpc_server_add(struct grpc_server *server, const struct grpc_method *methods,
                                   size_t n_methods, void *user, struct err *err);
 
-/* `how` as in sock_listen, may be NULL. One server may listen on several paths. */
+/* `how` as in sock_listen, may be NULL. One server may listen on several paths; listening again
+ * on a path makes its socket anew (connections that are open stay). */
 [[nodiscard]] int grpc_server_listen(struct grpc_server *server, const char *path,
                                      const struct sock_listen *how, struct err *err);
 /* Is the file at this path (one that it listens on) still ours? False when it was removed or

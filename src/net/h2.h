@@ -7,11 +7,12 @@
  *
  * The HTTP rules that nghttp2 would enforce are switched off, because kubelet 1.20 sends a socket
  * path with slashes as `:authority`; the caller looks at the headers itself. What is bounded
- * here: the size of header lists, CONTINUATION frames, and the rate of frames that cost the peer
- * nothing (PING, SETTINGS, RST_STREAM, PRIORITY, empty DATA, and header blocks).
+ * here: the size of header lists, the number of CONTINUATION frames, the frames that wait to be
+ * sent, and the rate of frames that cost the peer nothing (PING, SETTINGS, PRIORITY, empty DATA,
+ * RST_STREAM, and whatever makes us reset a stream).
  *
- * Callbacks run inside h2_feed and h2_output. They may submit anything and must not call h2_feed,
- * h2_output or h2_free.
+ * Callbacks run inside h2_feed and h2_output. They may submit anything, and may call h2_free,
+ * which ends the callbacks at once; they must not call h2_feed or h2_output.
  */
 #pragma once
 
@@ -25,6 +26,15 @@ struct h2_header {
     struct span name, value;
 };
 
+/* How the body of a stream goes on. */
+enum h2_more {
+    H2_MORE,     /* more can be had at once */
+    H2_WAIT,     /* nothing more now: call h2_resume when there is */
+    H2_TRAILERS, /* that was the last; its trailers have been submitted just now */
+    H2_END,      /* that was the last, and ends the stream */
+    H2_RESET,    /* give the stream up */
+};
+
 /* `stream`: the id. `context`: what h2_stream_set gave that stream, NULL before. */
 struct h2_events {
     /* A header block begins: a request (server), or an answer or trailers (client). */
@@ -36,23 +46,17 @@ struct h2_events {
     void (*ended)(void *user, int32_t stream, void *context);
     /* The stream is gone; error is the HTTP/2 code, 0 when both sides ended it. */
     void (*closed)(void *user, int32_t stream, void *context, uint32_t error);
-    /* Body to send: set *ret to at most max bytes (copied at once) and return how it goes on. */
-    enum h2_more (*body)(void *user, int32_t stream, void *context, size_t max, struct span *ret);
+    /* Body to send: write at most max bytes to `to`, say how many, and how it goes on. */
+    enum h2_more (*body)(void *user, int32_t stream, void *context, char *to, size_t max,
+                         size_t *ret_n);
     void (*settings)(void *user); /* the peer's SETTINGS arrived */
     void (*goaway)(void *user, int32_t last_stream, uint32_t error, struct span text);
 };
 
-enum h2_more {
-    H2_MORE,     /* more can be had at once */
-    H2_WAIT,     /* nothing now (*ret is empty): call h2_resume when there is */
-    H2_TRAILERS, /* *ret was the last of the body; trailers were submitted, or will be */
-    H2_END,      /* *ret was the last of the body and ends the stream */
-    H2_RESET,    /* give the stream up */
-};
-
 struct h2_limits {
     uint32_t max_streams;      /* concurrent ones that the peer may open; 0 means 100 */
-    uint32_t max_header_bytes; /* of one list, as HTTP/2 counts (name + value + 32); 0: 16 KiB */
+    uint32_t max_header_bytes; /* of one list, as HTTP/2 counts (name + value + 32); 0: 16 KiB.
+                                * A longer one ends the connection */
     uint32_t window_bytes;     /* per stream; 0 means 65,535, HTTP/2's own */
 };
 
@@ -66,18 +70,20 @@ enum h2_role { H2_SERVER, H2_CLIENT };
 void h2_free(struct h2 *h2); /* no callbacks */
 
 /* -EPROTO when the peer broke the protocol or flooded us, -ENOMEM: the connection is over; write
- * what h2_output still has (a GOAWAY that says why) and close. now_ns is for the flood limits. */
+ * what h2_output still has (a GOAWAY that says why) and close. -ECANCELED when a callback freed the
+ * session, which is gone then. now_ns is the clock of the flood limits. */
 [[nodiscard]] int h2_feed(struct h2 *h2, struct span bytes, uint64_t now_ns, struct err *err);
 
 /* Bytes for the peer, as many as are ready and fit 64 KiB; empty when there are none. Valid until
  * the next call. h2_sent says how many were written. */
 struct span h2_output(struct h2 *h2);
 void h2_sent(struct h2 *h2, size_t n);
-/* True when h2_output would give something. */
-bool h2_wants_write(const struct h2 *h2);
+/* Called when something was submitted outside of h2_feed and h2_output, so that whoever carries
+ * the bytes comes and asks for output; must not call h2_output itself. */
+void h2_on_wake(struct h2 *h2, void (*wake)(void *user), void *user);
 /* True when nothing can come any more: both sides said goodbye, all streams are done. */
 bool h2_over(const struct h2 *h2);
-/* A server's peer has sent its preface; a client's peer its SETTINGS. */
+/* The peer's first SETTINGS are here: it does speak HTTP/2. */
 bool h2_greeted(const struct h2 *h2);
 
 void h2_stream_set(struct h2 *h2, int32_t stream, void *context);
