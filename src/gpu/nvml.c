@@ -38,7 +38,7 @@ static const struct symbol {
 #include "gpu/nvml_calls.def"
 };
 
-/* Name and errno of each code, spec/nvml §6. */
+/* Name and errno of each code, spec/nvml §6. None is ENOMEM: that is our own lack of memory. */
 static const struct {
     nvmlReturn_t code;
     const char *name;
@@ -50,7 +50,7 @@ static const struct {
     { 4, "ERROR_NO_PERMISSION", EPERM },
     { 5, "ERROR_ALREADY_INITIALIZED", EALREADY },
     { 6, "ERROR_NOT_FOUND", ENOENT },
-    { 7, "ERROR_INSUFFICIENT_SIZE", ENOBUFS },
+    { 7, "ERROR_INSUFFICIENT_SIZE", EOVERFLOW },
     { 8, "ERROR_INSUFFICIENT_POWER", EIO },
     { 9, "ERROR_DRIVER_NOT_LOADED", ENXIO },
     { 10, "ERROR_TIMEOUT", ETIMEDOUT },
@@ -63,7 +63,7 @@ static const struct {
     { 17, "ERROR_OPERATING_SYSTEM", EACCES },
     { 18, "ERROR_LIB_RM_VERSION_MISMATCH", ELIBBAD },
     { 19, "ERROR_IN_USE", EBUSY },
-    { 20, "ERROR_MEMORY", ENOMEM },
+    { 20, "ERROR_MEMORY", ENOBUFS },
     { 21, "ERROR_NO_DATA", ENODATA },
     { 22, "ERROR_VGPU_ECC_NOT_SUPPORTED", ENOTSUP },
     { 23, "ERROR_INSUFFICIENT_RESOURCES", ENOSPC },

@@ -27,7 +27,8 @@ struct nvml {
 const char *nvml_words(const struct nvml *nvml, nvmlReturn_t code);
 
 /* A positive errno: EINVAL, ENOTSUP, EPERM, ENOENT, ENXIO (no driver), ETIMEDOUT, ENODEV (the GPU
- * is lost), EUCLEAN (it needs a reset), ELIBBAD, EBUSY, ENOMEM, ENOSPC, … EIO for the rest. */
+ * is lost), EUCLEAN (it needs a reset), ELIBBAD, EBUSY, ENOSPC, … EIO for the rest; never ENOMEM,
+ * which is our own lack of memory. */
 int nvml_errno(nvmlReturn_t code);
 
 /* `cannot read the name of GPU 3: GPU is lost`; returns -nvml_errno(code). */
