@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 enum { LEVEL_INTERNAL = 0, LEVEL_SWITCH = 10, LEVEL_NODE = 40, LEVEL_SYSTEM = 50 };
+enum { HOPPER = 9, FABRIC_COMPLETED = 3 };
 enum { LINKS_OF_A_PAIR = 12, GPUS_OF_A_MESH = 4, GPUS_OF_A_BOX = 8, GPUS_OF_TWO_NODES = 4 };
 
 /* --- identities ------------------------------------------------------------------------------ */
@@ -168,6 +169,8 @@ static void wire_switch(struct sim_state *state, uint32_t first, uint32_t n, uin
     for (uint32_t i = first; i < first + n; i++) {
         struct sim_gpu *gpu = &state->gpus[i];
 
+        /* The fabric manager of such a box is done: completed, in no cluster of boxes. */
+        gpu->fabric_state = gpu->architecture >= HOPPER && !gpu->c2c ? FABRIC_COMPLETED : 0;
         for (uint32_t j = 0; j < gpu->n_links; j++) {
             gpu->links[j].active = true;
             gpu->links[j].remote_is_switch = true;
