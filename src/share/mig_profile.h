@@ -20,7 +20,7 @@ enum mig_attribute {
 };
 
 struct mig_profile {
-    uint32_t c, g;       /* compute slices of the compute and of the GPU instance */
+    uint32_t c, g; /* compute slices of the compute and of the GPU instance */
     uint32_t gb;
     unsigned attributes; /* enum mig_attribute bits */
 };
@@ -37,8 +37,8 @@ uint32_t mig_ci_profile_slices(uint32_t ci_profile);
 /* Writes the canonical name. */
 void mig_profile_name(const struct mig_profile *profile, char name[static MIG_PROFILE_NAME_MAX]);
 
-/* The rules of spec/mig §1.7; unknown attributes are an error of resolution, not of format, and
- * reported as -ENOENT. */
+/* The rules of spec/mig §1.7: -EINVAL. A name in proper form that no GPU can have (an unknown
+ * attribute, an absurd number) is an error of resolution, not of format: -ENOENT. */
 [[nodiscard]] int mig_profile_parse(struct span name, struct mig_profile *ret, struct err *err);
 
 bool mig_profile_equal(const struct mig_profile *a, const struct mig_profile *b);

@@ -18,9 +18,15 @@ struct prefer_request {
 };
 
 /*
- * *ret points into the resource's devices' ids (or the request's must_include ids) and lives in the
- * arena; *ret_n may be 0, which is a valid answer. -EINVAL with upstream's sentence
- * (`not enough available devices to satisfy allocation`).
+ * *ret points to ids of the resource's devices, of the inventory's GPUs or of the request, and
+ * lives in the arena; *ret_n may be 0, which is a valid answer. -EINVAL with upstream's whole
+ * sentence
+ * (`error getting list of preferred allocation devices: not enough available devices to satisfy
+ * allocation`).
+ *
+ * Ties go to the device that comes first: in the request for whole GPUs, in the resource otherwise.
+ * The work is bounded by the size of the request and of the resource; more than PARTITION_MAX_GPUS
+ * whole GPUs at once are no longer searched for the optimum (partition.h).
  */
 [[nodiscard]] int prefer(const struct resource *resource, const struct inventory *inventory,
                          const struct config *config, const struct prefer_request *request,
