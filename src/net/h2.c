@@ -27,7 +27,7 @@ enum {
 enum {
     PATIENCE = 2000,
     PATIENCE_PER_SECOND = 2000,
-    COST_CHEAP = 1,     /* PING, PRIORITY, empty DATA, frames of unknown types */
+    COST_CHEAP = 1,     /* PING, PRIORITY, empty DATA */
     COST_SETTINGS = 10, /* makes us look at every stream, and answer */
     COST_RESET = 10,    /* throws away work that was begun (CVE-2023-44487) */
 };
@@ -47,7 +47,8 @@ struct h2 {
     uint64_t patience_ns; /* when it was last topped up */
     unsigned busy;        /* h2_feed or h2_output is on the stack */
     bool freed, greeted, broken;
-    struct err why; /* while broken */
+    uint32_t goodbye; /* while broken: the HTTP/2 error for the peer, */
+    struct err why;   /* and the sentence for us */
 };
 
 /* ---- what the library asks for ---- */
@@ -74,12 +75,29 @@ static void lib_free(void *pointer, void *user)
     mem_free(pointer);
 }
 
-static void break_off(struct h2 *h2, const char *why)
+/* The connection is over; `error` is what the peer is told. */
+static void break_off(struct h2 *h2, int code, uint32_t error, const char *why)
 {
     if (h2->broken)
         return;
     h2->broken = true;
-    err_set(&h2->why, EPROTO, "%s", why);
+    h2->goodbye = error;
+    err_set(&h2->why, code, "%s", why);
+}
+
+static void break_off_flood(struct h2 *h2, const char *why)
+{
+    break_off(h2, EPROTO, H2_ENHANCE_YOUR_CALM, why);
+}
+
+static void break_off_lib(struct h2 *h2, int r)
+{
+    if (r == NGHTTP2_ERR_NOMEM)
+        break_off(h2, ENOMEM, H2_INTERNAL_ERROR, "out of memory");
+    else if (r == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
+        break_off(h2, EPROTO, H2_PROTOCOL_ERROR, "the peer does not speak HTTP/2");
+    else
+        break_off(h2, EPROTO, H2_PROTOCOL_ERROR, nghttp2_strerror(r));
 }
 
 static bool spend(struct h2 *h2, int cost)
@@ -87,7 +105,7 @@ static bool spend(struct h2 *h2, int cost)
     h2->patience -= cost;
     if (h2->patience >= 0)
         return true;
-    break_off(h2, "the peer sends too many frames that ask for work and carry nothing");
+    break_off_flood(h2, "the peer sends too many frames that ask for work and carry nothing");
     return false;
 }
 
@@ -143,7 +161,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *fram
 
     h2->continuations = frame->type == NGHTTP2_CONTINUATION ? h2->continuations + 1 : 0;
     if (h2->continuations > MAX_CONTINUATIONS)
-        break_off(h2, "the peer's headers do not come to an end");
+        break_off_flood(h2, "the peer's headers do not come to an end");
     else
         spend(h2, price(frame));
     return verdict(h2);
@@ -169,7 +187,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (__builtin_add_overflow(h2->header_bytes, name_len + value_len + HEADER_OVERHEAD,
                                &h2->header_bytes) ||
         h2->header_bytes > h2->max_header_bytes) {
-        break_off(h2, "the peer's headers are too large");
+        break_off_flood(h2, "the peer's headers are too large");
         return verdict(h2);
     }
     h2->events->header(h2->user, stream, context_of(h2, stream),
@@ -298,9 +316,9 @@ static void fill(struct h2 *h2)
     while (n > 0 && !h2->freed && h2->out.len - h2->out_sent < OUTPUT_ENOUGH) {
         n = nghttp2_session_mem_send(h2->session, &frame);
         if (n < 0)
-            break_off(h2, nghttp2_strerror((int)n));
+            break_off_lib(h2, (int)n);
         if (n > 0 && buf_add(&h2->out, frame, (size_t)n) < 0)
-            break_off(h2, "out of memory for output");
+            break_off_lib(h2, NGHTTP2_ERR_NOMEM);
     }
 }
 
@@ -345,37 +363,23 @@ void h2_sent(struct h2 *h2, size_t n)
         buf_reset(&h2->out);
 }
 
-static int explain(struct h2 *h2, ssize_t r, struct err *err)
-{
-    if (h2->broken)
-        return err_set(err, h2->why.code, "%s", h2->why.text);
-    if (r == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
-        return err_set(err, EPROTO, "the peer does not speak HTTP/2");
-    if (r == NGHTTP2_ERR_NOMEM)
-        return err_no_memory(err);
-    return err_set(err, EPROTO, "the peer broke the HTTP/2 protocol: %s", nghttp2_strerror((int)r));
-}
-
 int h2_feed(struct h2 *h2, struct span bytes, uint64_t now_ns, struct err *err)
 {
     if (h2->broken)
-        return explain(h2, 0, err);
+        return err_set(err, h2->why.code, "%s", h2->why.text);
     top_up(h2, now_ns);
     enter(h2);
     ssize_t r = nghttp2_session_mem_recv(h2->session, (const uint8_t *)bytes.ptr, bytes.len);
+    if (!h2->freed && r < 0)
+        break_off_lib(h2, (int)r);
     if (!h2->freed && nghttp2_session_get_outbound_queue_size(h2->session) > MAX_WAITING_FRAMES)
-        break_off(h2, "the peer asks and does not read the answers");
-    if (!h2->freed && (r < 0 || h2->broken))
-        nghttp2_session_terminate_session(h2->session, h2->broken ? H2_ENHANCE_YOUR_CALM
-                                                                  : H2_PROTOCOL_ERROR);
-    fill(h2); /* also tells whether the library said GOAWAY for an error */
+        break_off_flood(h2, "the peer asks and does not read the answers");
+    if (!h2->freed && h2->broken)
+        nghttp2_session_terminate_session(h2->session, h2->goodbye);
+    fill(h2); /* also tells whether the library said GOAWAY because of an error */
     if (!leave(h2))
         return -ECANCELED;
-    if (r >= 0 && !h2->broken)
-        return 0;
-    r = explain(h2, r, err);
-    break_off(h2, err ? err->text : "the connection is over");
-    return (int)r;
+    return h2->broken ? err_set(err, h2->why.code, "%s", h2->why.text) : 0;
 }
 
 bool h2_over(const struct h2 *h2)
