@@ -6,10 +6,10 @@
  *     X_decode(bytes, arena, &x, err)   everything in x lives in the arena
  *     X_encode(&x, out)                 appends to out; look at out->failed once at the end
  *
- * Decoding accepts what a proto3 reader accepts: fields in any order, unknown fields skipped, packed
- * and unpacked numbers, the last of a repeated scalar wins. Strings are never NULL; a NUL byte inside
- * one ends it. Failures: -EBADMSG for bytes that are no such message, -E2BIG above a ceiling below,
- * -ENOMEM when the arena is full.
+ * Decoding accepts what a proto3 reader accepts: fields in any order, unknown fields skipped,
+ * packed and unpacked numbers, the last of a repeated scalar wins. Strings are never NULL; a NUL
+ * byte inside one ends it. Failures: -EBADMSG for bytes that are no such message, -E2BIG above a
+ * ceiling below, -ENOMEM when the arena is full.
  */
 #pragma once
 
@@ -22,24 +22,24 @@
 #include "share/prefer.h"
 
 enum {
-    MESSAGE_MAX_BYTES = 4 << 20,     /* what a Go peer takes */
-    MESSAGE_MAX_DEVICES = 1 << 17,   /* as many as a resource may have */
-    MESSAGE_MAX_CONTAINERS = 1024,   /* a kubelet asks for one at a time */
-    MESSAGE_MAX_ITEMS = 1 << 16,     /* of any other list: mounts, variables, NUMA nodes */
-    MESSAGE_ARENA_BYTES = 48 << 20,  /* a message of 4 MiB made of the shortest ids */
+    MESSAGE_MAX_BYTES = 4 << 20,    /* what a Go peer takes */
+    MESSAGE_MAX_DEVICES = 1 << 17,  /* as many as a resource may have */
+    MESSAGE_MAX_CONTAINERS = 1024,  /* a kubelet asks for one at a time */
+    MESSAGE_MAX_ITEMS = 1 << 16,    /* of any other list: mounts, variables, NUMA nodes */
+    MESSAGE_ARENA_BYTES = 48 << 20, /* a message of 4 MiB made of the shortest ids */
 };
 
-#define PLUGIN_API_VERSION       "v1beta1"
-#define PLUGIN_HEALTHY           "Healthy"
-#define PLUGIN_UNHEALTHY         "Unhealthy"
-#define PLUGIN_PATH_REGISTER     "/v1beta1.Registration/Register"
-#define PLUGIN_PATH_OPTIONS      "/v1beta1.DevicePlugin/GetDevicePluginOptions"
-#define PLUGIN_PATH_LIST         "/v1beta1.DevicePlugin/ListAndWatch"
-#define PLUGIN_PATH_PREFER       "/v1beta1.DevicePlugin/GetPreferredAllocation"
-#define PLUGIN_PATH_ALLOCATE     "/v1beta1.DevicePlugin/Allocate"
-#define PLUGIN_PATH_PRESTART     "/v1beta1.DevicePlugin/PreStartContainer"
-#define REGISTRY_PATH_INFO       "/pluginregistration.Registration/GetInfo"
-#define REGISTRY_PATH_STATUS     "/pluginregistration.Registration/NotifyRegistrationStatus"
+#define PLUGIN_API_VERSION   "v1beta1"
+#define PLUGIN_HEALTHY       "Healthy"
+#define PLUGIN_UNHEALTHY     "Unhealthy"
+#define PLUGIN_PATH_REGISTER "/v1beta1.Registration/Register"
+#define PLUGIN_PATH_OPTIONS  "/v1beta1.DevicePlugin/GetDevicePluginOptions"
+#define PLUGIN_PATH_LIST     "/v1beta1.DevicePlugin/ListAndWatch"
+#define PLUGIN_PATH_PREFER   "/v1beta1.DevicePlugin/GetPreferredAllocation"
+#define PLUGIN_PATH_ALLOCATE "/v1beta1.DevicePlugin/Allocate"
+#define PLUGIN_PATH_PRESTART "/v1beta1.DevicePlugin/PreStartContainer"
+#define REGISTRY_PATH_INFO   "/pluginregistration.Registration/GetInfo"
+#define REGISTRY_PATH_STATUS "/pluginregistration.Registration/NotifyRegistrationStatus"
 
 struct id_list {
     size_t n;
