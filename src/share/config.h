@@ -14,25 +14,33 @@
 
 #include "base/arena.h"
 #include "base/base.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/text.h"
 #include "codec/value.h"
 
 enum {
-    CONFIG_MAX_FILE_BYTES = 1 << 20,    /* a ConfigMap cannot be larger */
-    CONFIG_ARENA_BYTES = 32 << 20,      /* the tree of a 1 MiB file of the densest kind */
+    CONFIG_MAX_FILE_BYTES = 1 << 20, /* a ConfigMap cannot be larger */
+    CONFIG_ARENA_BYTES = 32 << 20,   /* the tree of a 1 MiB file of the densest kind */
     CONFIG_MAX_SHARED_RESOURCES = 256,
-    CONFIG_MAX_DEVICE_REFS = 1024,
-    CONFIG_MAX_REPLICAS = 1 << 16,      /* what a kubelet can list in one 4 MiB message */
+    CONFIG_MAX_DEVICE_REFS = 1024, /* of one file with perDevice; of one list without */
+    CONFIG_MAX_REPLICAS = 1 << 16, /* what a kubelet can list in one 4 MiB message */
 };
 
 enum mig_strategy { MIG_STRATEGY_NONE, MIG_STRATEGY_SINGLE, MIG_STRATEGY_MIXED, MIG_STRATEGY_N };
 enum sharing_strategy { SHARING_NONE, SHARING_TIME_SLICING, SHARING_MPS, SHARING_N };
 enum device_id_strategy { DEVICE_ID_UUID, DEVICE_ID_INDEX, DEVICE_ID_N };
 enum allocation_policy { POLICY_DISTRIBUTED, POLICY_PACKED, POLICY_N };
-enum discovery_strategy { DISCOVERY_AUTO, DISCOVERY_NVML, DISCOVERY_TEGRA, DISCOVERY_VFIO, DISCOVERY_N };
+enum discovery_strategy {
+    DISCOVERY_AUTO,
+    DISCOVERY_NVML,
+    DISCOVERY_TEGRA,
+    DISCOVERY_VFIO,
+    DISCOVERY_N
+};
 
-enum device_list_strategy { /* bits: several may be asked for */
+/* Bits: several may be asked for. */
+enum device_list_strategy {
     LIST_ENVVAR = 1,
     LIST_VOLUME_MOUNTS = 2,
     LIST_CDI_ANNOTATIONS = 4,
@@ -40,8 +48,8 @@ enum device_list_strategy { /* bits: several may be asked for */
     LIST_ANY_CDI = LIST_CDI_ANNOTATIONS | LIST_CDI_CRI,
 };
 
-extern const char *const mig_strategy_names[MIG_STRATEGY_N];         /* none single mixed */
-extern const char *const sharing_strategy_names[SHARING_N];          /* none time-slicing mps */
+extern const char *const mig_strategy_names[MIG_STRATEGY_N]; /* none single mixed */
+extern const char *const sharing_strategy_names[SHARING_N];  /* none time-slicing mps */
 extern const char *const discovery_strategy_names[DISCOVERY_N];
 
 /* `devices:` of a shared resource. Honoured only with sharing.perDevice (additive). */
@@ -86,7 +94,7 @@ struct config {
     const char *dev_root;              /* nvidiaDevRoot; never empty: falls back to driver_root */
     const char *container_driver_root; /* where this process sees the driver root */
     bool gdrcopy_enabled, gds_enabled, mofed_enabled;
-    const char *mps_root;              /* host path, "" when not given */
+    const char *mps_root; /* host path, "" when not given */
     enum discovery_strategy discovery;
 
     bool pass_device_specs;
@@ -109,20 +117,14 @@ struct config {
         int64_t sleep_interval_ns; /* INT64_MAX: infinite */
         const char *output_file, *machine_type_file;
         const char *kubeconfig, *namespace, *node_name, *pod_name;
+        double kube_api_qps;
+        int64_t kube_api_burst;
     } gfd;
-};
-
-/* One value of an option as a flag or a variable gave it; an absent option has n_values 0. */
-struct option_value {
-    const char *origin; /* "--mig-strategy" or "MIG_STRATEGY" */
-    bool from_env;
-    size_t n_values;
-    const char **values; /* flags may repeat; a variable is one value */
 };
 
 struct config_input {
     enum program program;
-    int argc;                   /* flags, without the program's name; may be 0 */
+    int argc; /* flags, without the program's name; may be 0 */
     const char *const *argv;
     const char *const *environ; /* "NAME=value" …, NULL-terminated; NULL: empty */
 };
@@ -146,18 +148,34 @@ enum config_request { CONFIG_RUN, CONFIG_SHOW_HELP, CONFIG_SHOW_VERSION };
  * Step one: flags and environment only. *ret_file is the config file to read ("" for none) and
  * *ret_request says whether only help or the version is wanted. -EINVAL with upstream's sentence
  * (`flag provided but not defined: -x`, `could not parse "yes" as bool value from environment
- * variable "FAIL_ON_INIT_ERROR" for flag fail-on-init-error: …`).
+ * variable "FAIL_ON_INIT_ERROR" for flag fail-on-init-error: …`), which upstream prints behind
+ * `Incorrect Usage: ` above its help.
  */
 [[nodiscard]] int config_options(const struct config_input *input, struct arena *arena,
                                  const char **ret_file, enum config_request *ret_request,
                                  struct err *err);
 
+/* The help text of a program, which calls itself `name`: every flag, its variables, its default.
+ * 0, or the buf's failure. */
+[[nodiscard]] int config_help(enum program program, const char *name, struct buf *ret);
+
+/* The config file could not be read: makes upstream's sentence of `r`, the negative errno of it.
+ * Returns r. */
+int config_unreadable(int r, const char *path, struct err *err);
+
 /*
  * Step two: everything. `file` is the content of the config file (NULL: none), `name` what to call
- * it in complaints. The sentence has upstream's complete prefix for the program
- * (`unable to load config: unable to finalize config: unable to parse config file: …`, without
- * `error starting plugins: `, which the agent adds), and `file:line:col` in it. `nvml_found` feeds
- * the rule about cdi-* strategies (§2.7).
+ * it in complaints. `nvml_found` feeds the rule about cdi-* strategies (§2.7).
+ *
+ * -EINVAL with upstream's complete sentence for the program, without `error starting plugins: `,
+ * which the agent adds. The place stands where upstream's own words for the mistake begin, what
+ * would be right may follow them:
+ *
+ *     unable to load config: unable to finalize config: unable to parse config file: error parsing
+ *     config file: unmarshal error: error unmarshaling JSON: while decoding JSON:
+ *     config.yaml:9:23: number of replicas must be >= 2; a GPU that is not shared needs no entry
+ *
+ * -ENOMEM when memory or the arena's ceiling (CONFIG_ARENA_BYTES is enough) is reached.
  */
 [[nodiscard]] int config_load(const struct config_input *input, const struct span *file,
                               const char *name, bool nvml_found, struct arena *arena,
@@ -165,14 +183,15 @@ enum config_request { CONFIG_RUN, CONFIG_SHOW_HELP, CONFIG_SHOW_VERSION };
                               struct err *err);
 
 /*
- * For `tranche check`: only the file, all of it, every mistake and not just the first, in order of
- * place. Returns the number of errors found, or a negative errno when it could not look.
+ * For `tranche check`: only the file, as the device plugin would read it, every mistake and not
+ * just the first, in order of place. Warnings are what the file says in vain or probably does not
+ * mean. Returns the number of errors found (0: the file is good), or -ENOMEM.
  */
 struct config_finding {
-    struct place place;
+    struct place place; /* 0:0: about the whole file */
     bool is_error;      /* else a warning */
     const char *text;   /* what is wrong, and what would be right */
 };
 
-[[nodiscard]] int config_check(struct span file, const char *name, struct arena *arena,
-                               size_t *ret_n, struct config_finding **ret, struct err *err);
+[[nodiscard]] int config_check(struct span file, struct arena *arena, size_t *ret_n,
+                               struct config_finding **ret, struct err *err);
