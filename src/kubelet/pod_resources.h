@@ -24,7 +24,7 @@ struct pod_resources;
 void pod_resources_free(struct pod_resources *client);
 DEFINE_FREEP(struct pod_resources, pod_resources_free)
 
-/* r: 0, or a negative errno with the sentence in err and an empty list. -ENOTSUP from a kubelet
+/* r: 0, or a negative errno with the sentence in err and an empty list. -ENOSYS from a kubelet
  * that does not serve the call (Get is behind a gate), -ETIMEDOUT, -EAGAIN when nobody listens. */
 typedef void pod_resources_fn(void *user, int r, const struct pod_list *pods,
                               const struct err *err);
