@@ -157,9 +157,26 @@ static int check_gpu_flags(const struct sim_gpu *gpu, struct err *err)
     return r;
 }
 
+/* Numbers that are subtracted from each other, or of which a client makes something as long. */
+static int check_gpu_readings(const struct sim_gpu *gpu, struct err *err)
+{
+    const uint32_t degrees[] = { gpu->temperature_c, gpu->memory_temperature_c, gpu->slowdown_c,
+                                 gpu->shutdown_c };
+    int r = 0;
+
+    for (size_t i = 0; r >= 0 && i < ARRAY_LEN(degrees); i++)
+        r = check_limit(degrees[i], 1000, "a temperature", err);
+    for (size_t i = 0; r >= 0 && i < ARRAY_LEN(gpu->max_clock_mhz); i++)
+        r = check_limit(gpu->max_clock_mhz[i], 100000, "a clock", err);
+    return r;
+}
+
 static int check_gpu(const struct sim_gpu *gpu, struct err *err)
 {
     int r = check_gpu_texts(gpu, err);
+
+    if (r >= 0)
+        r = check_gpu_readings(gpu, err);
 
     if (r >= 0)
         r = check_gpu_flags(gpu, err);
