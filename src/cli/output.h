@@ -20,20 +20,25 @@ extern const char *const output_format_names[OUTPUT_N_FORMATS]; /* text json yam
 /* The word after `-o`. -EINVAL with a sentence that lists the formats. */
 [[nodiscard]] int output_format_parse(const char *word, enum output_format *ret, struct err *err);
 
-/* Writes a value as JSON (indented, keys in their order) or YAML, with a newline at the end.
- * OUTPUT_TEXT is the caller's own affair and prints JSON here. -EIO when `to` cannot take it,
- * -ENOMEM. */
+/* Writes a value as JSON (indented, keys in their order) or, for OUTPUT_YAML, as YAML, with a
+ * newline at the end. -ENOMEM, or a write's errno. */
 [[nodiscard]] int output_print(FILE *to, enum output_format format, const json_t *value,
                                struct err *err);
 
 bool output_is_terminal(FILE *to);
 bool output_colour(FILE *to);
 
-enum output_style { STYLE_PLAIN, STYLE_BOLD, STYLE_DIM, STYLE_GOOD, STYLE_WARN, STYLE_BAD,
-                    OUTPUT_N_STYLES };
+enum output_style {
+    STYLE_PLAIN,
+    STYLE_BOLD,
+    STYLE_DIM,
+    STYLE_GOOD,
+    STYLE_WARN,
+    STYLE_BAD,
+    OUTPUT_N_STYLES
+};
 
-/* The escape sequence that begins a style, "" where `colour` is false or the style is plain. The
- * sequence that ends any style is output_style(colour, STYLE_PLAIN)'s opposite: output_unstyle. */
+/* The escape sequences around a styled text; both "" for plain text and without colour. */
 const char *output_style(bool colour, enum output_style style);
 const char *output_unstyle(bool colour, enum output_style style);
 
