@@ -161,16 +161,22 @@ static bool underscores_fit(struct span digits, bool prefixed)
     return digit_before;
 }
 
-int text_to_i64_any_base(struct span text, int64_t *ret)
+int text_to_u64_any_base(struct span text, uint64_t *ret)
 {
-    bool negative = take_sign(&text);
     struct span digits = text;
     unsigned base = take_base(&digits);
-    uint64_t magnitude;
 
     if (!underscores_fit(digits, digits.len != text.len))
         return -EINVAL;
-    int r = digits_to_u64(digits, base, &magnitude);
+    return digits_to_u64(digits, base, ret);
+}
+
+int text_to_i64_any_base(struct span text, int64_t *ret)
+{
+    bool negative = take_sign(&text);
+    uint64_t magnitude;
+    int r = text_to_u64_any_base(text, &magnitude);
+
     return r < 0 ? r : sign_value(magnitude, negative, ret);
 }
 

@@ -48,6 +48,7 @@ bool span_split(struct span *rest, char separator, bool *more, struct span *ret_
 
 /* Go's integers with base detection (0x, 0o, 0b, leading 0, underscores between digits). */
 [[nodiscard]] int text_to_i64_any_base(struct span text, int64_t *ret);
+[[nodiscard]] int text_to_u64_any_base(struct span text, uint64_t *ret);
 
 /* Go's strconv.ParseBool: 1 t T true TRUE True 0 f F false FALSE False. */
 [[nodiscard]] int text_to_bool(struct span text, bool *ret);
