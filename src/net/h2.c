@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "net/h2_walk.h"
 
 enum {
     DEFAULT_MAX_STREAMS = 100,
@@ -45,6 +46,7 @@ struct h2 {
     unsigned continuations;
     int patience;
     uint64_t patience_ns; /* when it was last topped up */
+    struct h2_walk walk;  /* a server's */
     unsigned busy;        /* h2_feed or h2_output is on the stack */
     bool freed, greeted, broken;
     uint32_t goodbye; /* while broken: the HTTP/2 error for the peer, */
@@ -217,6 +219,14 @@ static void stream_frame_received(struct h2 *h2, const nghttp2_frame_hd *frame)
         h2->events->ended(h2->user, stream, context_of(h2, stream));
 }
 
+static void tell_goaway(struct h2 *h2, const nghttp2_goaway *frame)
+{
+    struct span text = { (const char *)frame->opaque_data, frame->opaque_data_len };
+
+    if (h2->events->goaway)
+        h2->events->goaway(h2->user, frame->last_stream_id, frame->error_code, text);
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2 *h2 = user;
@@ -232,10 +242,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
             h2->events->settings(h2->user);
         break;
     case NGHTTP2_GOAWAY:
-        if (h2->events->goaway)
-            h2->events->goaway(h2->user, frame->goaway.last_stream_id, frame->goaway.error_code,
-                               (struct span){ (const char *)frame->goaway.opaque_data,
-                                              frame->goaway.opaque_data_len });
+        tell_goaway(h2, &frame->goaway);
         break;
     default:
         break;
@@ -363,15 +370,30 @@ void h2_sent(struct h2 *h2, size_t n)
         buf_reset(&h2->out);
 }
 
+/* Gives the bytes to the library: 0 or its error. */
+static int receive(struct h2 *h2, struct span bytes)
+{
+    ssize_t r = 0;
+
+    if (h2->role == H2_CLIENT) {
+        r = nghttp2_session_mem_recv(h2->session, (const uint8_t *)bytes.ptr, bytes.len);
+    } else {
+        struct span piece;
+        while (r >= 0 && h2_walk_next(&h2->walk, &bytes, &piece))
+            r = nghttp2_session_mem_recv(h2->session, (const uint8_t *)piece.ptr, piece.len);
+    }
+    return r < 0 ? (int)r : 0;
+}
+
 int h2_feed(struct h2 *h2, struct span bytes, uint64_t now_ns, struct err *err)
 {
     if (h2->broken)
         return err_set(err, h2->why.code, "%s", h2->why.text);
     top_up(h2, now_ns);
     enter(h2);
-    ssize_t r = nghttp2_session_mem_recv(h2->session, (const uint8_t *)bytes.ptr, bytes.len);
+    int r = receive(h2, bytes);
     if (!h2->freed && r < 0)
-        break_off_lib(h2, (int)r);
+        break_off_lib(h2, r);
     if (!h2->freed && nghttp2_session_get_outbound_queue_size(h2->session) > MAX_WAITING_FRAMES)
         break_off_flood(h2, "the peer asks and does not read the answers");
     if (!h2->freed && h2->broken)

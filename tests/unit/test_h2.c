@@ -522,6 +522,32 @@ static void the_peers_goodbye_is_passed_on(void **state)
     assert_true(h2_greeted(rig.h2));
 }
 
+/* Go names the highest stream id there is. */
+static void a_go_clients_farewell_does_not_cost_it_its_answer(void **state)
+{
+    const struct h2_header status[] = { { SPAN(":status"), SPAN("200") } };
+    auto_(buf_done) struct buf in = BUF_MAX(KIB(4));
+
+    wire_hello(&in);
+    wire_request(&in, 1, "/a/b", SPAN("x"));
+    wire_frame(&in, WIRE_GOAWAY, 0, 0, SPAN("\177\377\377\377\0\0\0\0client transport shutdown"));
+    wire_frame(&in, WIRE_PING, 0, 0, SPAN("\7\7\7\7\7\7\7\7"));
+    for (size_t cut = 0; cut <= in.len; cut++) {
+        auto_rig rig;
+
+        open_rig(&rig, H2_SERVER);
+        assert_int_equal(h2_feed(rig.h2, (struct span){ in.ptr, cut }, 1, NULL), 0);
+        assert_int_equal(h2_feed(rig.h2, (struct span){ in.ptr + cut, in.len - cut }, 1, NULL), 0);
+        assert_non_null(strstr(buf_text(&rig.story),
+                               "ended 1\ngoaway 0 0 client transport shutdown\n"));
+        said(&rig);
+        assert_false(h2_over(rig.h2));
+        assert_int_equal(h2_submit_response(rig.h2, 1, status, 1, false, NULL), 0);
+        assert_string_equal(said(&rig), "HEADERS 1 end :status=200\n");
+        assert_true(h2_over(rig.h2));
+    }
+}
+
 static void any_event_may_free_the_session(void **state)
 {
     static const char *const moments[] = { "settings", "begin", "header", "headers",
@@ -641,6 +667,7 @@ int main(void)
         cmocka_unit_test(more_streams_than_agreed_are_refused),
         cmocka_unit_test(goodbye_lets_open_streams_finish_and_takes_no_new_ones),
         cmocka_unit_test(the_peers_goodbye_is_passed_on),
+        cmocka_unit_test(a_go_clients_farewell_does_not_cost_it_its_answer),
         cmocka_unit_test(any_event_may_free_the_session),
         cmocka_unit_test(the_body_callback_may_free_the_session),
         cmocka_unit_test(only_what_is_submitted_from_outside_wakes_the_carrier),
