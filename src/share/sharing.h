@@ -9,13 +9,7 @@
  */
 #pragma once
 
-#include "share/config.h"
-
-struct sharing_device {
-    const char *resource; /* "nvidia.com/gpu" */
-    const char *id, *index;
-    const struct shared_resource *entry; /* filled in; NULL: not shared */
-};
+#include "share/offer.h"
 
 struct sharing_notes {
     size_t n;
@@ -23,16 +17,21 @@ struct sharing_notes {
 };
 
 /*
- * Fills in every device's entry. -EINVAL with upstream's sentence (`unable to get IDs of devices to
+ * Fills in every offer's entry. -EINVAL with upstream's sentence (`unable to get IDs of devices to
  * replicate for 'nvidia.com/gpu' resource: no matching device at index: 3`), also when two entries
  * list the same device. An entry for a resource that no device has is ignored.
  */
-[[nodiscard]] int sharing_assign(const struct sharing *sharing, struct sharing_device *devices,
-                                 size_t n_devices, struct arena *arena, struct sharing_notes *notes,
+[[nodiscard]] int sharing_assign(const struct sharing *sharing, struct offer *offers,
+                                 size_t n_offers, struct arena *arena, struct sharing_notes *notes,
                                  struct err *err);
 
-/* Under which name a device with this entry (or none: NULL) is advertised. */
-static inline const char *sharing_name(const struct shared_resource *entry, const char *resource)
+/* Of an offer whose entry is known: under which name it is advertised, and how many times. */
+static inline const char *sharing_name(const struct offer *offer)
 {
-    return entry && entry->rename ? entry->rename : resource;
+    return offer->entry && offer->entry->rename ? offer->entry->rename : offer->resource;
+}
+
+static inline uint32_t sharing_replicas(const struct offer *offer)
+{
+    return offer->entry ? offer->entry->replicas : 1;
 }
