@@ -15,7 +15,6 @@ enum {
     MACHINE_MAX_BYTES = 4096,
 };
 
-#define MACHINE_FILE  "sys/class/dmi/id/product_name"
 #define IMEX_CHANNEL0 "/dev/nvidia-caps-imex-channels/channel0"
 
 int devnode_root(const char *root, int *ret, struct err *err)

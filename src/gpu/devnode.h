@@ -45,6 +45,9 @@ struct reading devnode_pci_class(int root, const char *pci_name);
 [[nodiscard]] int devnode_read_node(int root, const char *driver_root, struct inventory *inventory,
                                     struct err *err);
 
+/* DMI's product name, below the root. */
+#define MACHINE_FILE "sys/class/dmi/id/product_name"
+
 /*
  * The trimmed content of the machine-type file in the arena, NULL when it cannot be read. A NULL
  * `file` is DMI's product name below the root; a path of the user's own is taken as it stands, and

@@ -138,6 +138,7 @@ struct event_watch {
     struct worker *worker;
     struct event_set *set;
     bool set_made, busy; /* busy: a call is on the watch's own thread */
+    bool given_up;       /* this NVML has no event sets */
     struct event_job *job;
     unsigned n_registering, n_watched;
     bool failing;
@@ -164,8 +165,13 @@ static void on_pause_over(struct timer *timer, void *user)
 
 static void pause_after(struct event_watch *watch, const struct err *err)
 {
-    watch->failing = true;
-    watch->calls.waiting(watch->user, err);
+    if (watch->set_made) {
+        watch->failing = true;
+        watch->calls.waiting(watch->user, err);
+    } else {
+        watch->given_up = err->code == ENOTSUP;
+        watch->calls.unavailable(watch->user, err);
+    }
     timer_start(&watch->pause, watch->loop,
                 backoff_next_ms(&watch->backoff, loop_random(watch->loop)), on_pause_over, watch);
 }
@@ -302,8 +308,8 @@ static void start_registering(struct event_watch *watch, struct watched_gpu *gpu
 /* What to do next: make the set, then register, then wait; one after the other. */
 static void step(struct event_watch *watch)
 {
-    if (watch->busy || watch->n_registering > 0 || timer_running(&watch->pause) ||
-        worker_stuck(watch->worker))
+    if (watch->busy || watch->given_up || watch->n_registering > 0 ||
+        timer_running(&watch->pause) || worker_stuck(watch->worker))
         return;
     bool wanted = false;
     for (size_t i = 0; i < INVENTORY_MAX_GPUS; i++)

@@ -31,6 +31,8 @@ struct event_watch_calls {
     void (*registered)(void *user, uint32_t index, int r, const struct err *err);
     /* The wait fails (err), or works again (NULL). */
     void (*waiting)(void *user, const struct err *err);
+    /* There is no event set to wait on, now or (-ENOTSUP) ever: nobody is watched. */
+    void (*unavailable)(void *user, const struct err *err);
 };
 
 struct event_watch;

@@ -729,10 +729,20 @@ static void on_waiting(void *user, const struct err *err)
     observer_rescan(observer);
 }
 
+/* As upstream, GPUs that cannot be watched stay as healthy as scans find them. */
+static void on_unavailable(void *user, const struct err *err)
+{
+    notice(user, &(struct observer_notice){ .kind = NOTICE_WATCH_FAILED,
+                                            .gi = HEALTH_NO_INSTANCE,
+                                            .ci = HEALTH_NO_INSTANCE,
+                                            .text = err->text });
+}
+
 static const struct event_watch_calls event_calls = {
     .event = on_event,
     .registered = on_registered,
     .waiting = on_waiting,
+    .unavailable = on_unavailable,
 };
 
 /* Watches every GPU that has answered; those that do not are asked again after a later scan. */
@@ -745,10 +755,7 @@ static void watch_gpus(struct observer *observer)
         return;
     if (!observer->events && event_watch_new(observer->loop, observer->source->nvml, &event_calls,
                                              observer, &observer->events, &err) < 0) {
-        notice(observer, &(struct observer_notice){ .kind = NOTICE_WATCH_FAILED,
-                                                    .gi = HEALTH_NO_INSTANCE,
-                                                    .ci = HEALTH_NO_INSTANCE,
-                                                    .text = err.text });
+        on_unavailable(observer, &err);
         return;
     }
     for (uint32_t i = 0; i < observer->n_slots; i++) {

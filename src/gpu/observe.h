@@ -47,7 +47,7 @@ enum observer_notice_kind {
     NOTICE_XID,          /* an XID was seen; `fatal` says whether it counts */
     NOTICE_ECC,          /* an ECC event: told, and ignored */
     NOTICE_NOT_WATCHED,  /* the GPU has no events to wait for: it stays healthy whatever happens */
-    NOTICE_WATCH_FAILED, /* the wait for events fails; text says why */
+    NOTICE_WATCH_FAILED, /* events cannot be waited for; text says why */
     NOTICE_WATCH_WORKS,  /* …and works again */
     NOTICE_N_KINDS,
 };

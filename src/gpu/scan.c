@@ -1,9 +1,51 @@
 #include "gpu/scan.h"
 
+#include <stdlib.h>
+
+#include "base/file.h"
 #include "base/mem.h"
 #include "gpu/assemble.h"
 #include "gpu/devnode.h"
 #include "gpu/facts.h"
+
+/* ---- where to look ---- */
+
+/* DIR/root of the simulated node in use; NULL when there is none, or it has no files of its own. */
+static int simulated_root(struct arena *arena, const char **ret, struct err *err)
+{
+    const char *dir = getenv("TRANCHE_SIM");
+
+    *ret = NULL;
+    if (!dir || !*dir)
+        return 0;
+    char *root = arena_printf(arena, "%s/root", dir);
+    if (!root)
+        return err_no_memory(err);
+    if (file_exists(root))
+        *ret = root;
+    return 0;
+}
+
+int scan_options_make(const struct config *config, const char *root, const char *driver_root,
+                      struct arena *arena, struct scan_options *ret, struct err *err)
+{
+    const char *machine = config->gfd.machine_type_file, *simulated = NULL;
+
+    int r = root ? 0 : simulated_root(arena, &simulated, err);
+    if (r < 0)
+        return r;
+    if (!root)
+        root = simulated;
+    *ret = (struct scan_options){
+        .root = root,
+        .driver_root = root ? root : driver_root,
+        .machine_type_file = machine && text_equal(machine, "/" MACHINE_FILE) ? NULL : machine,
+        .discovery = config->discovery,
+    };
+    return 0;
+}
+
+/* ---- once, here and now ---- */
 
 static void shutdown_nvml(struct nvml **nvml)
 {

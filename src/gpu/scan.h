@@ -26,6 +26,16 @@ struct scan_options {
 };
 
 /*
+ * Options for this process: `root` and both roots below it where the user named one; a simulated
+ * node's ($TRANCHE_SIM/root) where that is set; else "/" and `driver_root` (NULL: programs that
+ * look nowhere but at "/", as upstream's feature discovery). Links and vGPU are left off. The
+ * driver's library is then nvml_open(ret->driver_root)'s. -ENOMEM.
+ */
+[[nodiscard]] int scan_options_make(const struct config *config, const char *root,
+                                    const char *driver_root, struct arena *arena,
+                                    struct scan_options *ret, struct err *err);
+
+/*
  * nvml may be NULL where no library was found. Initialises NVML for the duration of the scan.
  * Fails as nvml_init does, with NVML's own words; with -ENOENT and NVML_NO_LIBRARY_TEXT when the
  * discovery strategy is nvml and there is none; -ENOTSUP for strategy vfio; -ENOMEM.
