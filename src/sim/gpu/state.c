@@ -329,8 +329,7 @@ void sim_state_close(struct sim_state *state)
         munmap(state, sizeof(*state));
 }
 
-/* Clients of the node that is about to be replaced must not go on believing in it. */
-static void retire_old(const char *dir)
+void sim_state_retire(const char *dir)
 {
     auto_(sim_state_closep) struct sim_state *old = NULL;
 
@@ -386,7 +385,7 @@ int sim_state_publish(const char *dir, const struct sim_state *content, struct e
         unlink(fresh);
         return r;
     }
-    retire_old(dir);
+    sim_state_retire(dir);
     if (rename(fresh, path) < 0) {
         r = err_set(err, errno, "%s: cannot put the node in place: %s", path, strerror(errno));
         unlink(fresh);

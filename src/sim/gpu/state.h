@@ -219,6 +219,10 @@ void sim_state_init(struct sim_state *state);
 [[nodiscard]] int sim_state_publish(const char *dir, const struct sim_state *content,
                                     struct err *err);
 
+/* Ends a node for those who have it mapped: they find its driver gone, and nobody hangs in it any
+ * more. Nothing happens where there is no node. */
+void sim_state_retire(const char *dir);
+
 /*
  * Maps DIR/state, shared and writable. Magic, version and size are checked first, then every count,
  * index and string in it, so that a damaged file is an error ("DIR/state: not a simulated node:
