@@ -203,19 +203,99 @@ static struct place place_of(struct fy_event *event)
 
 /* Piece by piece: fy_token_get_text counts first, and of many quotes in a row, of an empty block at
  * the end of the text and of some line breaks it counts too few or too many bytes. */
-static int read_scalar(struct reader *reader, struct fy_token *token)
+static void read_pieces(struct buf *scalar, struct fy_token_iter *pieces)
 {
-    struct fy_token_iter *pieces = fy_token_iter_create(token);
     const struct fy_iter_chunk *piece = NULL;
     int failed = 0;
 
-    buf_reset(&reader->scalar);
-    if (!pieces)
-        return no_memory(reader);
     while ((piece = fy_token_iter_chunk_next(pieces, piece, &failed)))
-        buf_add(&reader->scalar, piece->str, piece->len);
-    fy_token_iter_destroy(pieces);
-    return failed || reader->scalar.failed ? no_memory(reader) : 0;
+        buf_add(scalar, piece->str, piece->len);
+    scalar->failed |= failed != 0;
+}
+
+static size_t count_blanks(struct span text)
+{
+    size_t n = 0;
+
+    while (n < text.len && (text.ptr[n] == ' ' || text.ptr[n] == '\t'))
+        n++;
+    return n;
+}
+
+/* How many bytes the line break at the front of the text takes, 0 when there is none. */
+static size_t break_length(struct span text)
+{
+    if (text.len == 0 || (text.ptr[0] != '\n' && text.ptr[0] != '\r'))
+        return 0;
+    return text.len > 1 && text.ptr[0] == '\r' && text.ptr[1] == '\n' ? 2 : 1;
+}
+
+/* Takes the breaks and the blanks around them off: one break is a space, more are one less. */
+static void fold_breaks(struct buf *scalar, struct span *raw)
+{
+    size_t n_breaks = 0, n;
+
+    while (scalar->len > 0 && strchr(" \t", scalar->ptr[scalar->len - 1]))
+        scalar->len--;
+    while ((n = break_length(*raw)) > 0) {
+        n_breaks++;
+        n += count_blanks((struct span){ raw->ptr + n, raw->len - n });
+        *raw = (struct span){ raw->ptr + n, raw->len - n };
+    }
+    if (n_breaks == 1)
+        buf_add_char(scalar, ' ');
+    while (n_breaks-- > 1)
+        buf_add_char(scalar, '\n');
+}
+
+/* Two single quotes stand for one. libfyaml takes every second pair in a row for two, so what
+ * stands between the outer quotes is read here. */
+static void read_single_quoted(struct buf *scalar, struct span raw)
+{
+    while (raw.len > 0) {
+        size_t n_blanks = count_blanks(raw);
+        struct span behind = { raw.ptr + n_blanks, raw.len - n_blanks };
+        if (break_length(behind) > 0) {
+            raw = behind;
+            fold_breaks(scalar, &raw);
+            continue;
+        }
+        size_t n = raw.ptr[0] == '\'' ? MIN(raw.len, (size_t)2) : 1;
+        buf_add_char(scalar, raw.ptr[0]);
+        raw = (struct span){ raw.ptr + n, raw.len - n };
+    }
+}
+
+/* What stands between the quotes of a single-quoted scalar; a NULL pointer when its marks, which
+ * are behind the first quote and before the last, are not where they should be. */
+static struct span between_quotes(struct reader *reader, struct fy_event *event)
+{
+    const struct fy_mark *start = fy_event_start_mark(event), *end = fy_event_end_mark(event);
+    struct span text = buf_span(&reader->text);
+
+    if (!start || !end || start->input_pos == 0 || start->input_pos > end->input_pos ||
+        end->input_pos >= text.len || text.ptr[start->input_pos - 1] != '\'' ||
+        text.ptr[end->input_pos] != '\'')
+        return (struct span){};
+    return (struct span){ text.ptr + start->input_pos, end->input_pos - start->input_pos };
+}
+
+static int read_scalar(struct reader *reader, struct fy_event *event)
+{
+    struct span quoted =
+        style_of(event) == FYSS_SINGLE_QUOTED ? between_quotes(reader, event) : (struct span){};
+
+    buf_reset(&reader->scalar);
+    if (quoted.ptr) {
+        read_single_quoted(&reader->scalar, quoted);
+    } else {
+        struct fy_token_iter *pieces = fy_token_iter_create(fy_event_get_token(event));
+        if (!pieces)
+            return no_memory(reader);
+        read_pieces(&reader->scalar, pieces);
+        fy_token_iter_destroy(pieces);
+    }
+    return reader->scalar.failed ? no_memory(reader) : 0;
 }
 
 /* A block that runs to the end of the text does not own the line break that we added there. */
@@ -235,7 +315,7 @@ static int take_scalar(struct reader *reader, struct fy_event *event, struct yam
     struct fy_token *token = fy_event_get_token(event);
 
     if (token) {
-        int r = read_scalar(reader, token);
+        int r = read_scalar(reader, event);
         if (r < 0)
             return r;
         drop_added_break(reader, event);

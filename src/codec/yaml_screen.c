@@ -59,35 +59,59 @@ static bool is_old_break(unsigned code)
     return code == 0x85 || code == 0x2028 || code == 0x2029;
 }
 
-/* libfyaml steps over a directive it does not know, and over the text below it. */
-static bool is_directive(struct span line)
+static bool begins_with(struct span text, struct span prefix)
 {
-    return (line.len > 6 && memcmp(line.ptr, "%YAML ", 6) == 0) ||
-           (line.len > 5 && memcmp(line.ptr, "%TAG ", 5) == 0);
+    return text.len >= prefix.len && memcmp(text.ptr, prefix.ptr, prefix.len) == 0;
 }
 
-static int screen_characters(struct cursor cursor, struct yaml_fault *fault)
+/* libfyaml steps over a directive it does not know, and over the text below it. A version it reads
+ * without a look at the size of the numbers. */
+static bool is_directive(struct span line)
+{
+    if (begins_with(line, SPAN("%TAG ")))
+        return true;
+    if (!begins_with(line, SPAN("%YAML 1.1")) && !begins_with(line, SPAN("%YAML 1.2")))
+        return false;
+    return line.len == strlen("%YAML 1.1") || strchr(" \t\r\n", line.ptr[strlen("%YAML 1.1")]);
+}
+
+static int screen_directive(struct cursor cursor, size_t n_directives, struct yaml_fault *fault)
+{
+    if (!is_directive(cursor.rest))
+        return yaml_fault_set(fault, cursor.place, EINVAL,
+                              "a line cannot begin with %% unless it is %%YAML 1.1 or a %%TAG; "
+                              "quote or indent it");
+    if (n_directives > DIRECTIVES_LIMIT)
+        return yaml_fault_set(fault, cursor.place, EFBIG, "more than %d lines begin with %%",
+                              DIRECTIVES_LIMIT);
+    return 0;
+}
+
+static int screen_character(struct cursor cursor, size_t len, struct yaml_fault *fault)
+{
+    if (len == 0)
+        return yaml_fault_set(fault, cursor.place, EINVAL, "the byte 0x%02x is not UTF-8",
+                              (unsigned char)cursor.rest.ptr[0]);
+    unsigned code = code_point(cursor.rest.ptr, len);
+    if (!is_allowed(code))
+        return yaml_fault_set(fault, cursor.place, EINVAL,
+                              "the control character U+%04X is not allowed", code);
+    return 0;
+}
+
+static int screen_text(struct cursor cursor, struct yaml_fault *fault)
 {
     size_t len, n_directives = 0, n_old_breaks = 0;
+    int r = 0;
 
     for (; cursor.rest.len > 0; step(&cursor, len)) {
         len = text_utf8_char(cursor.rest);
-        if (len == 0)
-            return yaml_fault_set(fault, cursor.place, EINVAL, "the byte 0x%02x is not UTF-8",
-                                  (unsigned char)cursor.rest.ptr[0]);
-        unsigned code = code_point(cursor.rest.ptr, len);
-        if (!is_allowed(code))
-            return yaml_fault_set(fault, cursor.place, EINVAL,
-                                  "the control character U+%04X is not allowed", code);
-        if (code == '%' && cursor.place.column == 1 && !is_directive(cursor.rest))
-            return yaml_fault_set(fault, cursor.place, EINVAL,
-                                  "a line cannot begin with %% unless it is %%YAML or %%TAG; "
-                                  "quote or indent it");
-        n_directives += code == '%' && cursor.place.column == 1;
-        n_old_breaks += is_old_break(code);
-        if (n_directives > DIRECTIVES_LIMIT)
-            return yaml_fault_set(fault, cursor.place, EFBIG, "more than %d lines begin with %%",
-                                  DIRECTIVES_LIMIT);
+        r = screen_character(cursor, len, fault);
+        if (r == 0 && cursor.rest.ptr[0] == '%' && cursor.place.column == 1)
+            r = screen_directive(cursor, ++n_directives, fault);
+        if (r < 0)
+            return r;
+        n_old_breaks += is_old_break(code_point(cursor.rest.ptr, len));
         /* `%YAML 1.1` makes libfyaml fold these breaks, and then it gets the length wrong. */
         if (n_directives && n_old_breaks)
             return yaml_fault_set(fault, cursor.place, EINVAL,
@@ -102,15 +126,15 @@ int yaml_screen(struct span *text, const struct yaml_limits *limits, struct yaml
     if (text->len > limits->bytes)
         return yaml_fault_set(fault, (struct place){}, EFBIG, "the text is larger than %zu bytes",
                               limits->bytes);
-    if (text->len >= 3 && memcmp(text->ptr, "\xEF\xBB\xBF", 3) == 0)
+    if (begins_with(*text, SPAN("\xEF\xBB\xBF")))
         *text = (struct span){ text->ptr + 3, text->len - 3 };
-    return screen_characters((struct cursor){ *text, { 1, 1 } }, fault);
+    return screen_text((struct cursor){ *text, { 1, 1 } }, fault);
 }
 
 static bool begins_document(struct cursor cursor)
 {
-    return cursor.place.column == 1 && cursor.rest.len >= 3 &&
-           (memcmp(cursor.rest.ptr, "---", 3) == 0 || memcmp(cursor.rest.ptr, "...", 3) == 0);
+    return cursor.place.column == 1 &&
+           (begins_with(cursor.rest, SPAN("---")) || begins_with(cursor.rest, SPAN("...")));
 }
 
 int yaml_screen_rest(struct span text, size_t at, struct yaml_fault *fault)

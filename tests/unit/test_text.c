@@ -149,6 +149,18 @@ static void any_base_follows_go(void **state)
     check_i64(text_to_i64_any_base, cases, ARRAY_LEN(cases));
 }
 
+static void u64_of_any_base_has_no_sign(void **state)
+{
+    uint64_t value = 7;
+
+    assert_int_equal(text_to_u64_any_base(SPAN("0xFFFFFFFFFFFFFFFF"), &value), 0);
+    assert_true(value == UINT64_MAX);
+    assert_int_equal(text_to_u64_any_base(SPAN("0x10000000000000000"), &value), -ERANGE);
+    assert_int_equal(text_to_u64_any_base(SPAN("+1"), &value), -EINVAL);
+    assert_int_equal(text_to_u64_any_base(SPAN(""), &value), -EINVAL);
+    assert_true(value == UINT64_MAX);
+}
+
 static void bool_is_gos_twelve_words(void **state)
 {
     static const char *const yes[] = { "1", "t", "T", "true", "TRUE", "True" };
@@ -372,6 +384,7 @@ int main(void)
         cmocka_unit_test(u64_is_decimal_digits_and_nothing_else),
         cmocka_unit_test(i64_is_decimal_with_an_optional_sign),
         cmocka_unit_test(any_base_follows_go),
+        cmocka_unit_test(u64_of_any_base_has_no_sign),
         cmocka_unit_test(bool_is_gos_twelve_words),
         cmocka_unit_test(durations_follow_go),
         cmocka_unit_test(bad_durations_get_gos_sentences),
