@@ -436,14 +436,21 @@ static int read_all(struct reader *reader, struct span text, struct value ***ret
     return 0;
 }
 
+int yaml_read_all(struct span text, const struct yaml_limits *limits, struct arena *arena,
+                  struct value ***ret, size_t *ret_n, struct yaml_fault *fault)
+{
+    auto_(reader_done) struct reader reader = {
+        .builder = { .arena = arena, .limits = with_defaults(limits), .fault = fault },
+    };
+
+    return read_all(&reader, text, ret, ret_n);
+}
+
 int yaml_parse_all(struct span text, const char *name, const struct yaml_limits *limits,
                    struct arena *arena, struct value ***ret, size_t *ret_n, struct err *err)
 {
     struct yaml_fault fault = {};
-    auto_(reader_done) struct reader reader = {
-        .builder = { .arena = arena, .limits = with_defaults(limits), .fault = &fault },
-    };
-    int r = read_all(&reader, text, ret, ret_n);
+    int r = yaml_read_all(text, limits, arena, ret, ret_n, &fault);
 
     return r < 0 ? fault_to_err(err, r, name, &fault) : 0;
 }

@@ -45,6 +45,9 @@ struct yaml_fault {
                                  const struct yaml_limits *limits, struct arena *arena,
                                  struct value ***ret, size_t *ret_n, struct err *err);
 
-/* yaml_parse for callers with their own way of telling: fills *fault on failure. */
+/* Both for callers with their own way of telling: they fill *fault on failure. */
 [[nodiscard]] int yaml_read(struct span text, const struct yaml_limits *limits, struct arena *arena,
                             struct value **ret, struct yaml_fault *fault);
+[[nodiscard]] int yaml_read_all(struct span text, const struct yaml_limits *limits,
+                                struct arena *arena, struct value ***ret, size_t *ret_n,
+                                struct yaml_fault *fault);
