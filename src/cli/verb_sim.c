@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "cli/output.h"
 #include "cli/selfpath.h"
+#include "cli/table.h"
 #include "cli/verb_sim.h"
 #include "sim/gpu/control.h"
 #include "sim/gpu/machine.h"
@@ -211,6 +212,9 @@ static int create(const char *dir, int argc, char **argv, struct err *err)
         return r;
     printf("%s: %u GPU%s, driver %s\n", dir, content->n_gpus, content->n_gpus == 1 ? "" : "s",
            content->driver_version);
+    if (!getenv("TRANCHE_SIM"))
+        printf("Programs find it with: export TRANCHE_SIM=%s LD_LIBRARY_PATH=%s/root/%s\n", dir,
+               dir, SIM_ROOT_LIBRARIES);
     return 0;
 }
 
@@ -277,15 +281,22 @@ static const struct node_command {
 
 /* --- help ------------------------------------------------------------------------------------ */
 
+static void help_line(FILE *to, const char *usage, const char *summary)
+{
+    int width = (int)table_text_width(usage);
+
+    fprintf(to, "  %s%*s %s\n", usage, MAX(40 - width, 0), "", summary);
+}
+
 static void help_all(FILE *to)
 {
     fprintf(to,
             "usage: tranche sim [--dir DIR] COMMAND …\n\n"
             "Makes simulated GPUs that NVIDIA's own programs take for real, and drives them.\n\n");
     for (size_t i = 0; i < ARRAY_LEN(node_commands); i++)
-        fprintf(to, "  %-40s %s\n", node_commands[i].usage, node_commands[i].summary);
+        help_line(to, node_commands[i].usage, node_commands[i].summary);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        fprintf(to, "  %-40s %s\n", commands[i].usage, commands[i].summary);
+        help_line(to, commands[i].usage, commands[i].summary);
     fprintf(
         to,
         "\nGPU is an index, a UUID or a PCI bus id. DIR is $TRANCHE_SIM when left out, else\n"
@@ -302,7 +313,8 @@ static void help_keys(bool node)
 
     for (size_t i = 0; (key = sim_key_at(i)); i++) {
         if (key->node == node)
-            printf("  %-24s %-16s %s\n", key->name, key->unit, key->help);
+            printf("  %-24s %s%*s %s\n", key->name, key->unit,
+                   MAX(12 - (int)table_text_width(key->unit), 0), "", key->help);
     }
 }
 

@@ -96,7 +96,6 @@ static void a_setting_reaches_the_word_behind_it(void **state)
         { "persistence", "off", offsetof(struct sim_gpu, persistence), 0 },
         { "mig-mode", "on", offsetof(struct sim_gpu, mig_current), 1 },
         { "clock-reasons", "0x40", offsetof(struct sim_gpu, clock_event_reasons), 0x40 },
-        { "numa-node", "-1", offsetof(struct sim_gpu, numa_node), 0xffffffff },
         { "tensor-active", "44", offsetof(struct sim_gpu, activity_pct[5]), 44 },
     };
 
@@ -128,7 +127,7 @@ static void a_setting_that_is_wrong_says_why_and_changes_nothing(void **state)
         const char *key, *value, *says;
     } cases[] = {
         { 0, "temprature", "71", "did you mean \"temperature\"?" },
-        { 0, "machine", "x", "a GPU has no setting \"machine\"" },
+        { 0, "driver-loaded", "off", "a GPU has no setting \"driver-loaded\"" },
         { 0, "temperature", "hot", "temperature: \"hot\" is not a number" },
         { 0, "temperature", "201", "not between 0 and 200" },
         { 0, "utilization", "-1", "is not a number" },

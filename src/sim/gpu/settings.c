@@ -184,17 +184,6 @@ static int set_mig_mode(struct sim_state *state, uint32_t index, const char *val
     return 0;
 }
 
-static int set_numa_node(struct sim_state *state, uint32_t index, const char *value,
-                         struct err *err)
-{
-    int64_t node;
-
-    if (text_to_i64(span_of(value), &node) < 0 || node < -1 || node > 63)
-        return err_set(err, EINVAL, "\"%.40s\" is no NUMA node: 0 to 63, or -1 for none", value);
-    state->gpus[index].numa_node = (int32_t)node;
-    return 0;
-}
-
 static int set_fabric_cluster(struct sim_state *state, uint32_t index, const char *value,
                               struct err *err)
 {
@@ -306,15 +295,6 @@ static int set_three_slice(struct sim_state *state, uint32_t gpu, const char *va
                            struct err *err)
 {
     return read_switch(value, &state->placement_three_slice_at_zero, err);
-}
-
-static int set_machine(struct sim_state *state, uint32_t gpu, const char *value, struct err *err)
-{
-    if (strlen(value) >= sizeof(state->machine))
-        return err_set(err, EINVAL, "a machine name has at most %zu characters",
-                       sizeof(state->machine) - 1);
-    snprintf(state->machine, sizeof(state->machine), "%s", value);
-    return 0;
 }
 
 /* --- the table ------------------------------------------------------------------------------- */
@@ -455,11 +435,11 @@ static const struct setting settings[] = {
       0,
       5,
       NULL },
-    { { "reset-required", "on|off", "" }, SWITCH, AT(reset_required), 0, 0, NULL },
+    { { "reset-required", "on|off", "NVML reports that a reset is due" }, SWITCH, AT(reset_required), 0, 0, NULL },
 
     { { "pcie-generation", "1-7", "of the link now" }, NUMBER, AT(pcie_generation), 1, 7, NULL },
     { { "pcie-width", "lanes", "of the link now" }, NUMBER, AT(pcie_width), 1, 32, NULL },
-    { { "pcie-replays", "count", "" }, NUMBER, AT(pcie_replays), 0, UINT32_MAX, NULL },
+    { { "pcie-replays", "count", "packets that were sent again" }, NUMBER, AT(pcie_replays), 0, UINT32_MAX, NULL },
     { { "pcie-tx", "KiB/s", "sent" }, NUMBER, AT(pcie_tx_kibps), 0, UINT32_MAX, NULL },
     { { "pcie-rx", "KiB/s", "received" }, NUMBER, AT(pcie_rx_kibps), 0, UINT32_MAX, NULL },
     { { "nvlink", "N:up|N:down", "one NVLink" }, SPECIAL, 0, 0, 0, set_nvlink },
@@ -493,8 +473,8 @@ static const struct setting settings[] = {
       0,
       999,
       NULL },
-    { { "fabric-clique", "id", "" }, NUMBER, AT(fabric_clique), 0, UINT32_MAX, NULL },
-    { { "fabric-cluster", "UUID", "" }, SPECIAL, 0, 0, 0, set_fabric_cluster },
+    { { "fabric-clique", "id", "within the cluster" }, NUMBER, AT(fabric_clique), 0, UINT32_MAX, NULL },
+    { { "fabric-cluster", "UUID", "of boxes joined by NVLink" }, SPECIAL, 0, 0, 0, set_fabric_cluster },
     { { "addressing-mode", "0-2", "none, HMM, ATS" }, NUMBER, AT(addressing_mode), 0, 2, NULL },
     { { "virtualization-mode", "0-4", "bare metal, passthrough, vGPU, host" },
       NUMBER,
@@ -502,7 +482,6 @@ static const struct setting settings[] = {
       0,
       4,
       NULL },
-    { { "numa-node", "number", "-1: none" }, SPECIAL, 0, 0, 0, set_numa_node },
 
     { { "mig-mode", "on|off", "as the driver switches it" }, SPECIAL, 0, 0, 0, set_mig_mode },
     { { "mig-needs-reset", "on|off", "a new MIG mode waits for a reset" },
@@ -511,7 +490,7 @@ static const struct setting settings[] = {
       0,
       0,
       NULL },
-    { { "mig-survives-reboot", "on|off", "" }, SWITCH, AT(mig_survives_reboot), 0, 0, NULL },
+    { { "mig-survives-reboot", "on|off", "the board keeps its MIG mode" }, SWITCH, AT(mig_survives_reboot), 0, 0, NULL },
     { { "lost", "on|off", "off the bus: calls answer GPU_IS_LOST" }, SPECIAL, 0, 0, 0, set_lost },
     { { "hung", "on|off", "calls on it do not return" }, SWITCH, AT(hung), 0, 0, NULL },
 
@@ -527,7 +506,6 @@ static const struct setting settings[] = {
       0,
       0,
       set_three_slice },
-    { { "machine", "name", "of the DMI table", true }, SPECIAL, 0, 0, 0, set_machine },
 };
 /* clang-format on */
 
