@@ -168,7 +168,6 @@ static const struct sim_mig_table rtx_pro_6000_mig = {
 
 /* --- the boards ------------------------------------------------------------------------------ */
 
-/* clang-format off: a board is a paragraph, not a column */
 static const struct sim_model models[] = {
     {
         .name = "v100",
@@ -654,7 +653,6 @@ static const struct sim_model models[] = {
         .mig = &rtx_pro_6000_mig,
     },
 };
-/* clang-format on */
 
 const struct sim_model *sim_models(size_t *ret_n)
 {

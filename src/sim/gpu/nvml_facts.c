@@ -29,8 +29,6 @@
 #define PHYSICAL DOOR_PHYSICAL
 #define BOARD    DOOR_BOARD
 
-/* clang-format off: one call, one row */
-
 /* Identity */
 FACT(nvmlDeviceGetMinorNumber, uint32_t, PHYSICAL, true, gpu->minor)
 FACT(nvmlDeviceGetBrand, uint32_t, ANY, true, gpu->brand)
@@ -84,5 +82,3 @@ FACT(nvmlDeviceGetPcieLinkMaxSpeed, uint32_t, BOARD, true, gpu->max_pcie_generat
 
 /* GPM */
 FACT(nvmlGpmQueryIfStreamingEnabled, uint32_t, ANY, gpu->has_gpm, gpu->gpm_streaming)
-
-/* clang-format on */
