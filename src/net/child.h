@@ -18,19 +18,20 @@
 struct child;
 
 struct child_spec {
-    const char *const *argv; /* NULL-terminated; argv[0] is searched in PATH unless it has a slash */
-    const char *const *env;  /* NULL-terminated "NAME=value"; NULL: ours */
-    struct span input;       /* for stdin; copied; at most 1 MiB */
-    size_t output_max;       /* bytes kept of each of stdout and stderr; 0 means 64 KiB */
-    uint64_t deadline_ms;    /* 0: none. At the deadline SIGTERM, after grace_ms SIGKILL */
-    uint64_t grace_ms;       /* 0 means 2000 */
+    const char *const
+        *argv;              /* NULL-terminated; argv[0] is searched in PATH unless it has a slash */
+    const char *const *env; /* NULL-terminated "NAME=value"; NULL: ours */
+    struct span input;      /* for stdin; copied; at most 1 MiB */
+    size_t output_max;      /* bytes kept of each of stdout and stderr; 0 means 64 KiB */
+    uint64_t deadline_ms;   /* 0: none. At the deadline SIGTERM, after grace_ms SIGKILL */
+    uint64_t grace_ms;      /* 0 means 2000 */
 };
 
 struct child_exit {
-    int status;         /* exit code, when signum is 0 */
-    int signum;         /* the signal that ended it, or 0 */
-    bool timed_out;     /* we ended it at its deadline */
-    bool cut;           /* output went on beyond output_max */
+    int status;           /* exit code, when signum is 0 */
+    int signum;           /* the signal that ended it, or 0 */
+    bool timed_out;       /* we ended it at its deadline */
+    bool cut;             /* output went on beyond output_max */
     struct span out, err; /* borrowed until child_free */
 };
 

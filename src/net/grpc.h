@@ -36,14 +36,14 @@ struct grpc_status {
     const char *message; /* never NULL */
 };
 
-#define GRPC_MAX_MESSAGE   MIB(4)  /* what a Go peer takes; our default for what we take */
-#define GRPC_PREFIX_BYTES  5       /* compressed flag, length in four bytes, big end first */
-#define GRPC_MAX_STATUS    KIB(4)  /* bytes of a status message that are sent or kept */
+#define GRPC_MAX_MESSAGE  MIB(4) /* what a Go peer takes; our default for what we take */
+#define GRPC_PREFIX_BYTES 5      /* compressed flag, length in four bytes, big end first */
+#define GRPC_MAX_STATUS   KIB(4) /* bytes of a status message that are sent or kept */
 
 const char *grpc_code_name(enum grpc_code code); /* "Unavailable", as Go prints it */
 /* For an err that became an answer: EINVAL -> INVALID_ARGUMENT, ENOENT -> NOT_FOUND, … and back. */
 enum grpc_code grpc_code_from_errno(int code);
-int grpc_code_to_errno(enum grpc_code code);       /* positive; 0 for GRPC_OK */
+int grpc_code_to_errno(enum grpc_code code);         /* positive; 0 for GRPC_OK */
 enum grpc_code grpc_code_from_http(unsigned status); /* of a peer that is no gRPC server */
 enum grpc_code grpc_code_from_h2(uint32_t error);    /* of a stream that was reset */
 /* "0" to "16"; any other number, or no number, is GRPC_UNKNOWN (and false). */
@@ -92,8 +92,7 @@ void grpc_reader_done(struct grpc_reader *reader);
  * peer named an encoding other than identity.
  */
 [[nodiscard]] int grpc_reader_feed(struct grpc_reader *reader, struct span *bytes,
-                                   struct span encoding, enum grpc_code *ret_code,
-                                   struct err *err);
+                                   struct span encoding, enum grpc_code *ret_code, struct err *err);
 /* True when the stream may end here: not inside a message. */
 bool grpc_reader_between(const struct grpc_reader *reader);
 

@@ -33,9 +33,9 @@ struct grpc_client {
     struct link *links;   /* owned; newest first */
     struct link *current; /* the one for new calls, or NULL */
     struct request_list waiting;
-    struct timer step;    /* IDLE: connect now; CONNECTING: too late; BACKOFF: try again */
-    struct timer refuse;  /* in BACKOFF: tell the callers that do not want to wait */
-    bool wanted;          /* connect even if no call waits */
+    struct timer step;   /* IDLE: connect now; CONNECTING: too late; BACKOFF: try again */
+    struct timer refuse; /* in BACKOFF: tell the callers that do not want to wait */
+    bool wanted;         /* connect even if no call waits */
     bool freed;
     unsigned busy;
     char why[200]; /* of the last failure */
@@ -334,7 +334,7 @@ int grpc_client_unary(struct grpc_client *client, const struct grpc_call_options
                       struct span message, grpc_done_fn *done, void *user,
                       struct grpc_request **ret, struct err *err)
 {
-    struct grpc_request *request;
+    struct grpc_request *request = NULL;
     int r = start(client, options, message, &request, err);
 
     if (r < 0)
@@ -350,7 +350,7 @@ int grpc_client_stream(struct grpc_client *client, const struct grpc_call_option
                        struct span message, grpc_message_fn *on_message, grpc_end_fn *on_end,
                        void *user, struct grpc_request **ret, struct err *err)
 {
-    struct grpc_request *request;
+    struct grpc_request *request = NULL;
     int r = start(client, options, message, &request, err);
 
     if (r < 0)

@@ -25,7 +25,7 @@ enum grpc_client_state {
     GRPC_CLIENT_IDLE,       /* not connected, nobody asked */
     GRPC_CLIENT_CONNECTING, /* waiting for the server's SETTINGS */
     GRPC_CLIENT_READY,
-    GRPC_CLIENT_BACKOFF,    /* failed or lost; trying again after a while */
+    GRPC_CLIENT_BACKOFF, /* failed or lost; trying again after a while */
     GRPC_CLIENT_N_STATES,
 };
 
@@ -35,14 +35,14 @@ typedef void grpc_client_state_fn(struct grpc_client *client, enum grpc_client_s
 
 /* A zero (NULL) means the default that stands here. */
 struct grpc_client_options {
-    const char *authority;        /* "localhost", as current kubelets set it */
-    const char *user_agent;       /* "tranche/<version>" */
-    size_t max_message;           /* 4 MiB: a larger answer is RESOURCE_EXHAUSTED */
-    uint32_t connect_timeout_ms;  /* 10,000: from connect to the server's SETTINGS */
-    struct backoff backoff;       /* 200 ms to 30 s */
-    bool keep_connected;          /* connect at once, and again after every loss */
+    const char *authority;          /* "localhost", as current kubelets set it */
+    const char *user_agent;         /* "tranche/<version>" */
+    size_t max_message;             /* 4 MiB: a larger answer is RESOURCE_EXHAUSTED */
+    uint32_t connect_timeout_ms;    /* 10,000: from connect to the server's SETTINGS */
+    struct backoff backoff;         /* 200 ms to 30 s */
+    bool keep_connected;            /* connect at once, and again after every loss */
     grpc_client_state_fn *on_state; /* optional */
-    void *user;                   /* for on_state */
+    void *user;                     /* for on_state */
 };
 
 /* The path is copied; it need not exist yet. `options` may be NULL. */

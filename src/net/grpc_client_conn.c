@@ -102,8 +102,8 @@ int request_new(struct loop *loop, const struct grpc_call_options *options, stru
     request->message = BUF_MAX(GRPC_MAX_STATUS);
     grpc_reader_init(&request->reader, max_message);
     request->path = mem_alloc(strlen(options->path) + 1);
-    int r = request->path ? grpc_writer_add(&request->writer, message, false, err)
-                          : err_no_memory(err);
+    int r =
+        request->path ? grpc_writer_add(&request->writer, message, false, err) : err_no_memory(err);
     if (r < 0) {
         request_free(request);
         return r;
@@ -168,8 +168,8 @@ static void on_header(void *user, int32_t stream, void *context, struct span nam
     if (!request)
         return;
     if (span_equal(name, SPAN(":status"))) {
-        request->http_status = text_to_u64(value, &number) == 0 && number < 1000 ? (unsigned)number
-                                                                                 : 0;
+        request->http_status =
+            text_to_u64(value, &number) == 0 && number < 1000 ? (unsigned)number : 0;
     } else if (span_equal(name, SPAN("content-type"))) {
         request->is_grpc = grpc_is_content_type(value);
     } else if (span_equal(name, SPAN("grpc-status"))) {
@@ -402,7 +402,7 @@ struct h2 *grpc_client_conn_h2(struct grpc_client_conn *conn)
 static int start_here(struct grpc_client_conn *conn, const struct grpc_call_options *options,
                       struct span message, struct grpc_request **ret, struct err *err)
 {
-    struct grpc_request *request;
+    struct grpc_request *request = NULL;
     int r = request_new(conn->loop, options, message, conn->max_message, &request, err);
 
     if (r < 0)
@@ -420,7 +420,7 @@ int grpc_client_conn_unary(struct grpc_client_conn *conn, const struct grpc_call
                            struct span message, grpc_done_fn *done, void *user,
                            struct grpc_request **ret, struct err *err)
 {
-    struct grpc_request *request;
+    struct grpc_request *request = NULL;
     int r = start_here(conn, options, message, &request, err);
 
     if (r < 0)
@@ -436,7 +436,7 @@ int grpc_client_conn_stream(struct grpc_client_conn *conn, const struct grpc_cal
                             struct span message, grpc_message_fn *on_message, grpc_end_fn *on_end,
                             void *user, struct grpc_request **ret, struct err *err)
 {
-    struct grpc_request *request;
+    struct grpc_request *request = NULL;
     int r = start_here(conn, options, message, &request, err);
 
     if (r < 0)

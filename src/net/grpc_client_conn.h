@@ -13,11 +13,11 @@ struct request_list {
 };
 
 struct grpc_client_conn {
-    struct loop *loop; /* borrowed */
-    struct h2 *h2;     /* owned */
+    struct loop *loop;            /* borrowed */
+    struct h2 *h2;                /* owned */
     char *authority, *user_agent; /* owned */
     size_t max_message;
-    struct request_list requests; /* owned; they are on streams */
+    struct request_list requests;  /* owned; they are on streams */
     void (*on_ready)(void *user);  /* the server's SETTINGS are here */
     void (*on_goaway)(void *user); /* no new calls on this connection */
     void *user;
@@ -43,16 +43,16 @@ struct grpc_request {
     void *user;
 
     struct grpc_reader reader;
-    struct buf response;  /* of a unary call, once it is complete */
+    struct buf response; /* of a unary call, once it is complete */
     bool got_response;
-    unsigned n_blocks;    /* of headers that have begun */
+    unsigned n_blocks; /* of headers that have begun */
     unsigned http_status;
-    bool is_grpc;         /* the content-type says so */
+    bool is_grpc; /* the content-type says so */
     bool has_status;
     enum grpc_code code;
-    struct buf message;   /* of the status, unescaped */
+    struct buf message; /* of the status, unescaped */
     char encoding[32];
-    bool *gone;           /* where a loop on the stack wants to hear of its end */
+    bool *gone; /* where a loop on the stack wants to hear of its end */
 };
 
 void request_list_add(struct request_list *list, struct grpc_request *request);

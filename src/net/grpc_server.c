@@ -177,8 +177,7 @@ static void welcome(struct grpc_server *server, int fd)
     struct sock_peer peer;
 
     bool known = sock_peer(fd, &peer, NULL) == 0;
-    if (!make_room(server) ||
-        grpc_server_conn_new(server, known ? &peer : NULL, &conn, NULL) < 0) {
+    if (!make_room(server) || grpc_server_conn_new(server, known ? &peer : NULL, &conn, NULL) < 0) {
         close(fd);
         return;
     }
@@ -191,8 +190,8 @@ static void welcome(struct grpc_server *server, int fd)
         conn->next->prev = conn;
     server->conns = conn;
     server->n_conns++;
-    timer_start(&conn->preface, server->loop, server->limits.preface_timeout_ms,
-                on_preface_missing, conn);
+    timer_start(&conn->preface, server->loop, server->limits.preface_timeout_ms, on_preface_missing,
+                conn);
 }
 
 /* ---- listening ---- */
@@ -216,8 +215,8 @@ static void on_listener_ready(struct loop_fd *ready, unsigned events, void *user
         if (r < 0) {
             /* Without descriptors the queue stays as it is, and the loop must not spin on it. */
             (void)loop_fd_set(listener->ready, 0);
-            timer_start(&listener->pause, listener->server->loop, ACCEPT_PAUSE_MS,
-                        resume_accepting, listener);
+            timer_start(&listener->pause, listener->server->loop, ACCEPT_PAUSE_MS, resume_accepting,
+                        listener);
             return;
         }
         welcome(listener->server, fd);
@@ -245,8 +244,8 @@ static struct listener **find_listener(struct grpc_server *server, const char *p
     return at;
 }
 
-static int listener_new(struct grpc_server *server, const char *path,
-                        const struct sock_listen *how, struct listener **ret, struct err *err)
+static int listener_new(struct grpc_server *server, const char *path, const struct sock_listen *how,
+                        struct listener **ret, struct err *err)
 {
     struct listener *listener = mem_alloc(sizeof(*listener));
 
@@ -364,10 +363,10 @@ void grpc_server_stop(struct grpc_server *server, uint64_t grace_ms, void (*stop
 
 /* ---- life ---- */
 
-#define DEFAULT(limits, field)                          \
-    do {                                                \
-        if (!(limits)->field)                           \
-            (limits)->field = default_limits.field;     \
+#define DEFAULT(limits, field)                                                                     \
+    do {                                                                                           \
+        if (!(limits)->field)                                                                      \
+            (limits)->field = default_limits.field;                                                \
     } while (0)
 
 static void fill_in(struct grpc_limits *limits)

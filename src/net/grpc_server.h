@@ -41,11 +41,11 @@ struct grpc_method {
 
 /* What a server puts up with. A zero means the default that stands here. */
 struct grpc_limits {
-    size_t max_message;          /* 4 MiB: a larger request is RESOURCE_EXHAUSTED */
-    size_t max_pending;          /* 16 MiB: unfinished requests of one connection together */
-    uint32_t max_streams;        /* 100 calls at a time on one connection */
-    uint32_t max_header_bytes;   /* 16 KiB */
-    uint32_t max_connections;    /* 64; above, the longest idle one makes room, or nobody comes in */
+    size_t max_message;        /* 4 MiB: a larger request is RESOURCE_EXHAUSTED */
+    size_t max_pending;        /* 16 MiB: unfinished requests of one connection together */
+    uint32_t max_streams;      /* 100 calls at a time on one connection */
+    uint32_t max_header_bytes; /* 16 KiB */
+    uint32_t max_connections;  /* 64; above, the longest idle one makes room, or nobody comes in */
     uint32_t preface_timeout_ms; /* 10,000: a peer that connects and does not speak HTTP/2 */
     uint32_t request_timeout_ms; /* 60,000: a request that begins and does not end */
 };

@@ -114,8 +114,8 @@ static void end(struct grpc_call *call, enum grpc_code code, const char *message
     end_with_http(call, code, message, "200");
 }
 
-PRINTF(3, 4) static void end_format(struct grpc_call *call, enum grpc_code code, const char *format,
-                                    ...)
+PRINTF(3, 4)
+static void end_format(struct grpc_call *call, enum grpc_code code, const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -391,8 +391,9 @@ static void on_ended(void *user, int32_t stream, void *context)
     if (!call || call->state != CALL_BODY)
         return;
     if (!call->reader.complete) {
-        end(call, GRPC_INTERNAL, call->reader.n_prefix > 0 ? "the request ends inside its message"
-                                                           : "the request has no message");
+        end(call, GRPC_INTERNAL,
+            call->reader.n_prefix > 0 ? "the request ends inside its message"
+                                      : "the request has no message");
         return;
     }
     finish_reading(call);
@@ -444,8 +445,8 @@ static void send_headers(struct grpc_call *call)
         return;
     }
     call->headers_sent = true;
-    if (h2_submit_response(call->conn->h2, call->stream, answer_headers,
-                           ARRAY_LEN(answer_headers), true, NULL) < 0)
+    if (h2_submit_response(call->conn->h2, call->stream, answer_headers, ARRAY_LEN(answer_headers),
+                           true, NULL) < 0)
         give_up(call);
 }
 

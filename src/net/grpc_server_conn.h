@@ -17,13 +17,13 @@ struct grpc_server_conn {
     struct grpc_server *server; /* borrowed; gone when `freed` */
     struct loop *loop;
     struct grpc_limits limits;
-    struct h2 *h2;              /* owned */
+    struct h2 *h2; /* owned */
     struct sock_peer peer;
     bool has_peer;
     struct grpc_call *calls; /* owned */
     size_t n_calls;
     size_t pending_bytes; /* of requests that are not complete */
-    unsigned busy; /* users of the call list that are on the stack */
+    unsigned busy;        /* users of the call list that are on the stack */
     bool freed, draining;
 
     /* What grpc_server.c keeps here; nothing of it is used on a connection without a socket. */

@@ -254,10 +254,11 @@ static int on_closed(nghttp2_session *session, int32_t stream, uint32_t error, v
 {
     struct h2 *h2 = user;
 
-    if (h2->freed)
-        return 0;
-    h2->events->closed(h2->user, stream, context_of(h2, stream), error);
-    return verdict(h2);
+    /* Never a failure: versions before 1.55.1 then leak the frame that could not be sent
+     * (CVE-2023-35945). */
+    if (!h2->freed)
+        h2->events->closed(h2->user, stream, context_of(h2, stream), error);
+    return 0;
 }
 
 /* ---- bytes out ---- */
@@ -408,8 +409,8 @@ bool h2_over(const struct h2 *h2)
 {
     if (h2->out_sent < h2->out.len)
         return false;
-    return h2->broken || (!nghttp2_session_want_read(h2->session) &&
-                          !nghttp2_session_want_write(h2->session));
+    return h2->broken ||
+           (!nghttp2_session_want_read(h2->session) && !nghttp2_session_want_write(h2->session));
 }
 
 bool h2_greeted(const struct h2 *h2)
@@ -552,7 +553,10 @@ static int make_session(struct h2 *h2, const nghttp2_session_callbacks *callback
                         const nghttp2_option *option)
 {
     nghttp2_mem mem = {
-        .malloc = lib_malloc, .free = lib_free, .calloc = lib_calloc, .realloc = lib_realloc,
+        .malloc = lib_malloc,
+        .free = lib_free,
+        .calloc = lib_calloc,
+        .realloc = lib_realloc,
     };
 
     return h2->role == H2_SERVER
@@ -586,14 +590,13 @@ static int greet(struct h2 *h2, const struct h2_limits *limits)
     nghttp2_settings_entry entries[3];
     size_t n = 0;
 
-    entries[n++] = server ? (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-                                                      max_streams }
-                          : (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
-    entries[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
-                                             h2->max_header_bytes };
+    entries[n++] =
+        server ? (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams }
+               : (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
+    entries[n++] =
+        (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->max_header_bytes };
     if (window != HTTP2_WINDOW)
-        entries[n++] =
-            (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window };
+        entries[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window };
     return nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries, n);
 }
 
@@ -611,8 +614,8 @@ int h2_new(enum h2_role role, const struct h2_limits *limits, const struct h2_ev
     h2->user = user;
     h2->out = BUF_MAX(OUTPUT_MAX);
     h2->patience = PATIENCE;
-    h2->max_header_bytes = limits->max_header_bytes ? limits->max_header_bytes
-                                                    : DEFAULT_HEADER_BYTES;
+    h2->max_header_bytes =
+        limits->max_header_bytes ? limits->max_header_bytes : DEFAULT_HEADER_BYTES;
     int r = open_session(h2);
     if (r == 0)
         r = greet(h2, limits);

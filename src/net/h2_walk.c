@@ -25,7 +25,8 @@ static size_t pass_payload(struct h2_walk *walk, size_t n)
 static void end_head(struct h2_walk *walk)
 {
     walk->payload_at = 0;
-    walk->payload_len = (uint32_t)walk->head[0] << 16 | (uint32_t)walk->head[1] << 8 | walk->head[2];
+    walk->payload_len =
+        (uint32_t)walk->head[0] << 16 | (uint32_t)walk->head[1] << 8 | walk->head[2];
     if (walk->payload_len == 0)
         walk->n_head = 0;
 }

@@ -12,7 +12,7 @@
 #include "base/text.h"
 
 struct h2_walk {
-    unsigned n_preface, n_head;  /* bytes of the preface, and of the frame's head, so far */
+    unsigned n_preface, n_head; /* bytes of the preface, and of the frame's head, so far */
     uint8_t head[9];
     uint32_t payload_at, payload_len;
 };

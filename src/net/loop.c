@@ -20,8 +20,8 @@ struct signal_watch {
 
 struct loop {
     uv_loop_t uv;
-    uv_timer_t alarm;            /* rings when the first timer is due; unused on a manual clock */
-    struct timer *first, *last;  /* borrowed; sorted by due_ns */
+    uv_timer_t alarm;             /* rings when the first timer is due; unused on a manual clock */
+    struct timer *first, *last;   /* borrowed; sorted by due_ns */
     struct signal_watch *signals; /* owned */
     struct loop_leftover *leftovers;
     uint64_t turn;        /* rounds of firing timers so far */

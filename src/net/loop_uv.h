@@ -9,7 +9,8 @@
 
 uv_loop_t *loop_uv(struct loop *loop);
 
-/* A callback came in by another way than timers, signals and loop_fds: loop_poll is to report it. */
+/* A callback came in by another way than timers, signals and loop_fds: loop_poll is to report it.
+ */
 void loop_count_callback(struct loop *loop);
 
 /*

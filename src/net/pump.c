@@ -12,15 +12,15 @@ enum { READ_BYTES = 16 << 10, READS_PER_TURN = 8 };
 
 struct pump {
     struct loop *loop;
-    int fd;               /* owned */
-    struct h2 *h2;        /* borrowed */
+    int fd;                /* owned */
+    struct h2 *h2;         /* borrowed */
     struct loop_fd *ready; /* owned */
-    struct timer soon;    /* flush on the next turn, or report the end */
+    struct timer soon;     /* flush on the next turn, or report the end */
     pump_closed_fn *closed;
     void *user;
-    bool stuck;   /* the socket takes no more for now */
-    bool over;    /* closed() is due, or was called */
-    bool freed;   /* by a callback, while busy */
+    bool stuck; /* the socket takes no more for now */
+    bool over;  /* closed() is due, or was called */
+    bool freed; /* by a callback, while busy */
     unsigned busy;
     char why[200];
 };
@@ -38,7 +38,7 @@ static void end(struct pump *pump, const char *why)
     if (pump->over)
         return;
     pump->over = true;
-    snprintf(pump->why, sizeof(pump->why), "%s", why);
+    snprintf(pump->why, sizeof(pump->why), "%.*s", (int)sizeof(pump->why) - 1, why);
     (void)loop_fd_set(pump->ready, 0);
     timer_stop(&pump->soon);
     loop_defer(pump->loop, &pump->soon, finish, pump);

@@ -8,12 +8,12 @@
 #include "base/mem.h"
 
 /* IN_ONLYDIR: a file under the name is a mistake of the caller's. */
-#define INTEREST                                                                           \
-    (IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_CLOSE_WRITE | IN_DELETE_SELF | \
+#define INTEREST                                                                                   \
+    (IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_CLOSE_WRITE | IN_DELETE_SELF |       \
      IN_MOVE_SELF | IN_ONLYDIR)
 
 struct watch {
-    int fd;               /* owned */
+    int fd;                /* owned */
     struct loop_fd *ready; /* owned */
     watch_fn *fn;
     void *user;
@@ -46,7 +46,8 @@ static bool deliver(struct watch *watch, const struct inotify_event *event)
 
     if (watch->over || translate(event->mask, &kind) < 0)
         return true;
-    const char *name = event->len > 0 && kind != WATCH_GONE && kind != WATCH_LOST ? event->name : "";
+    const char *name =
+        event->len > 0 && kind != WATCH_GONE && kind != WATCH_LOST ? event->name : "";
     if (kind == WATCH_GONE) {
         watch->over = true;
         (void)loop_fd_set(watch->ready, 0);
@@ -75,11 +76,15 @@ static void on_ready(struct loop_fd *ready, unsigned events, void *user)
 static int explain(int code, const char *dir, struct err *err)
 {
     if (code == ENOSPC)
-        return err_set(err, code, "%s: cannot watch it: the limit fs.inotify.max_user_watches is "
-                       "reached", dir);
+        return err_set(err, code,
+                       "%s: cannot watch it: the limit fs.inotify.max_user_watches is "
+                       "reached",
+                       dir);
     if (code == EMFILE)
-        return err_set(err, code, "%s: cannot watch it: the limit fs.inotify.max_user_instances, "
-                       "or that of open files, is reached", dir);
+        return err_set(err, code,
+                       "%s: cannot watch it: the limit fs.inotify.max_user_instances, "
+                       "or that of open files, is reached",
+                       dir);
     return err_set(err, code, "%s: cannot watch it: %s", dir, strerror(code));
 }
 

@@ -15,11 +15,11 @@
 struct watch;
 
 enum watch_event {
-    WATCH_CREATED,   /* a name appeared: made, or moved here (a replaced file, too) */
-    WATCH_DELETED,   /* a name went: removed, or moved away */
-    WATCH_WRITTEN,   /* a file that was open for writing was closed */
-    WATCH_LOST,      /* events were lost because too many came: look at everything again */
-    WATCH_GONE,      /* the directory itself is gone; nothing follows */
+    WATCH_CREATED, /* a name appeared: made, or moved here (a replaced file, too) */
+    WATCH_DELETED, /* a name went: removed, or moved away */
+    WATCH_WRITTEN, /* a file that was open for writing was closed */
+    WATCH_LOST,    /* events were lost because too many came: look at everything again */
+    WATCH_GONE,    /* the directory itself is gone; nothing follows */
     WATCH_N_EVENTS,
 };
 

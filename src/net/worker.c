@@ -223,7 +223,12 @@ int worker_submit(struct worker *worker, worker_fn *work, void *arg, worker_done
     if (!job)
         return err_no_memory(err);
     *job = (struct job){
-        .work = work, .drop = drop, .arg = arg, .done = done, .user = user, .worker = worker,
+        .work = work,
+        .drop = drop,
+        .arg = arg,
+        .done = done,
+        .user = user,
+        .worker = worker,
     };
 
     pthread_mutex_lock(&worker->desk->lock);

@@ -25,7 +25,7 @@
 
 struct worker;
 
-typedef void worker_fn(void *arg);           /* on the worker's thread */
+typedef void worker_fn(void *arg);              /* on the worker's thread */
 typedef void worker_done_fn(void *user, int r); /* on the loop's thread; r: 0 or -ETIMEDOUT */
 
 /* The name (at most 15 bytes are kept) is what `ps -T` and a debugger show. */

@@ -81,7 +81,8 @@ static enum grpc_code ask(struct rig *rig, const char *path, struct span request
 {
     struct grpc_call_options options = { .path = path, .timeout_ms = timeout_ms };
 
-    assert_int_equal(grpc_client_unary(rig->client, &options, request, on_done, rig, NULL, NULL), 0);
+    assert_int_equal(grpc_client_unary(rig->client, &options, request, on_done, rig, NULL, NULL),
+                     0);
     loop_run(rig->loop);
     return rig->code;
 }
@@ -91,9 +92,8 @@ static enum grpc_code watch(struct rig *rig, const char *path, struct span reque
 {
     struct grpc_call_options options = { .path = path };
 
-    assert_int_equal(grpc_client_stream(rig->client, &options, request, on_message, on_end, rig,
-                                        ret, NULL),
-                     0);
+    assert_int_equal(
+        grpc_client_stream(rig->client, &options, request, on_message, on_end, rig, ret, NULL), 0);
     loop_run(rig->loop);
     return rig->code;
 }
@@ -140,8 +140,9 @@ static void messages_above_the_limit_are_refused_on_either_side(void **state)
 static void errors_keep_their_code_and_every_character(void **state)
 {
     static const char *const messages[] = {
-        "plain", "100% of [a, b] \"quoted\"", "two\nlines\ttab", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x90\x81",
-        "%41 is not A", "~}|{ \\ /",
+        "plain",           "100% of [a, b] \"quoted\"",
+        "two\nlines\ttab", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x90\x81",
+        "%41 is not A",    "~}|{ \\ /",
     };
     struct rig *rig = *state;
 
@@ -222,7 +223,9 @@ static void a_server_that_goes_away_finishes_its_call_and_is_found_again(void **
     assert_int_equal(ask(rig, "/peer.Test/Restart", SPAN(""), 10000), GRPC_OK);
     assert_string_equal(buf_text(&rig->body), "goodbye");
     struct grpc_call_options options = {
-        .path = "/peer.Test/Echo", .timeout_ms = 10000, .wait_for_ready = true,
+        .path = "/peer.Test/Echo",
+        .timeout_ms = 10000,
+        .wait_for_ready = true,
     };
     for (int i = 0; i < 3; i++) {
         assert_int_equal(

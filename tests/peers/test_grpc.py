@@ -254,8 +254,9 @@ class ForeignServer(unittest.TestCase):
     def test_our_client_understands_it(self):
         self.run_client('localhost')
 
-    def test_our_client_may_send_an_escaped_path_as_authority(self):
-        self.run_client(ESCAPED)
+    def test_our_client_may_send_a_path_as_authority(self):
+        for authority in RAW, ESCAPED:
+            self.run_client(authority)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,9 @@
 /*
  * Recorded conversations of real kubelets and plugins, said again to our own two sides: what the
  * client wrote goes to our server, what the server wrote to our client, whole, cut in two at every
- * place, byte by byte and in the pieces and at the times of the recording. What our side understood,
- * and how our server answers, must be what an independent reader of frames finds in the recording.
+ * place, byte by byte and in the pieces and at the times of the recording. What our side
+ * understood, and how our server answers, must be what an independent reader of frames finds in the
+ * recording.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -94,7 +95,9 @@ static void understand(struct span bytes, struct side *side)
     *side = (struct side){};
     for (size_t i = 0; i < MAX_CALLS; i++)
         side->halves[i] = (struct half){
-            .head = BUF_MAX(KIB(64)), .body = BUF_MAX(MIB(8)), .trailers = BUF_MAX(KIB(64)),
+            .head = BUF_MAX(KIB(64)),
+            .body = BUF_MAX(MIB(8)),
+            .trailers = BUF_MAX(KIB(64)),
         };
     wire_reader_init(&reader);
     while (wire_read(&reader, &bytes, &seen)) {
@@ -121,8 +124,8 @@ static void read_timeline(struct recording *rec, struct span text)
         char copy[128], direction[8];
         struct event *event = &rec->events[rec->n_events];
         snprintf(copy, sizeof(copy), SPAN_FMT, SPAN_ARG(line));
-        if (sscanf(copy, "%lf %7s %zu %zu", &event->at_s, direction, &event->offset,
-                   &event->len) != 4)
+        if (sscanf(copy, "%lf %7s %zu %zu", &event->at_s, direction, &event->offset, &event->len) !=
+            4)
             continue;
         event->from_client = text_equal(direction, "c2s");
         assert_true(++rec->n_events < MAX_EVENTS);
@@ -297,8 +300,7 @@ static void stage_open(struct stage *stage, const struct recording *rec)
     *stage = (struct stage){ .rec = rec, .output = BUF_MAX(MIB(4)) };
     assert_int_equal(loop_new_manual(&stage->loop, NULL), 0);
     assert_int_equal(grpc_server_new(stage->loop, NULL, &stage->server, NULL), 0);
-    assert_int_equal(
-        grpc_server_add(stage->server, methods, ARRAY_LEN(methods), stage, NULL), 0);
+    assert_int_equal(grpc_server_add(stage->server, methods, ARRAY_LEN(methods), stage, NULL), 0);
     for (size_t i = 0; i < MAX_CALLS; i++)
         stage->accounts[i].messages = BUF_MAX(MIB(4));
 }
@@ -430,8 +432,7 @@ static void begin_client(struct stage *stage)
         .authority = header(&client->halves[0].head, ":authority", authority, sizeof(authority)),
     };
 
-    assert_int_equal(
-        grpc_client_conn_new(stage->loop, &options, &stage->client_conn, NULL), 0);
+    assert_int_equal(grpc_client_conn_new(stage->loop, &options, &stage->client_conn, NULL), 0);
     for (unsigned i = 1; i < client->n_settings; i++)
         h2_set_window(grpc_client_conn_h2(stage->client_conn), client->windows[i - 1]);
     throw_output_away(stage);
@@ -577,10 +578,10 @@ static void replay(const char *name)
         skip();
 }
 
-#define REPLAY(function, name)              \
-    static void function(void **state)      \
-    {                                       \
-        replay(name);                       \
+#define REPLAY(function, name)                                                                     \
+    static void function(void **state)                                                             \
+    {                                                                                              \
+        replay(name);                                                                              \
     }
 
 REPLAY(a_plugin_registers_with_kubelet_1_20, "k120-register")

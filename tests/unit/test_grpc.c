@@ -40,14 +40,10 @@ static void a_status_message_is_unescaped_leniently(void **state)
     static const struct {
         const char *escaped, *plain;
     } cases[] = {
-        { "", "" },
-        { "plain", "plain" },
-        { "100%25", "100%" },
-        { "%e2%80%A6", "\xe2\x80\xa6" },
-        { "%", "%" },
-        { "%4", "%4" },
-        { "%zz%41", "%zzA" },
-        { "%%41", "%A" },
+        { "", "" },           { "plain", "plain" },
+        { "100%25", "100%" }, { "%e2%80%A6", "\xe2\x80\xa6" },
+        { "%", "%" },         { "%4", "%4" },
+        { "%zz%41", "%zzA" }, { "%%41", "%A" },
         { "%+1", "%+1" },
     };
 
@@ -149,9 +145,9 @@ static void a_status_that_is_no_number_up_to_16_is_unknown(void **state)
         bool known;
         enum grpc_code code;
     } cases[] = {
-        { "0", true, GRPC_OK },        { "16", true, GRPC_UNAUTHENTICATED },
-        { "17", false, GRPC_UNKNOWN }, { "", false, GRPC_UNKNOWN },
-        { "-1", false, GRPC_UNKNOWN }, { "OK", false, GRPC_UNKNOWN },
+        { "0", true, GRPC_OK },           { "16", true, GRPC_UNAUTHENTICATED },
+        { "17", false, GRPC_UNKNOWN },    { "", false, GRPC_UNKNOWN },
+        { "-1", false, GRPC_UNKNOWN },    { "OK", false, GRPC_UNKNOWN },
         { "00000", false, GRPC_UNKNOWN },
     };
 
@@ -354,9 +350,9 @@ static void a_slow_reader_is_noticed(void **state)
     assert_non_null(strstr(err.text, "too slow"));
     assert_int_equal(grpc_writer_add(&writer, SPAN("new"), true, NULL), 0);
     assert_int_equal(writer.n_messages, GRPC_MAX_QUEUE);
-    assert_int_equal(grpc_writer_add(&writer, (struct span){ "", GRPC_MAX_QUEUE_BYTES }, false,
-                                     NULL),
-                     -EMSGSIZE);
+    assert_int_equal(
+        grpc_writer_add(&writer, (struct span){ "", GRPC_MAX_QUEUE_BYTES }, false, NULL),
+        -EMSGSIZE);
     grpc_writer_done(&writer);
 }
 

@@ -119,12 +119,14 @@ static void ask(struct rig *rig, const char *path, const char *text, uint64_t ti
                 bool wait_for_ready)
 {
     struct grpc_call_options options = {
-        .path = path, .timeout_ms = timeout_ms, .wait_for_ready = wait_for_ready,
+        .path = path,
+        .timeout_ms = timeout_ms,
+        .wait_for_ready = wait_for_ready,
     };
 
-    assert_int_equal(grpc_client_unary(rig->client, &options, span_of(text), on_done, rig,
-                                       &rig->request, NULL),
-                     0);
+    assert_int_equal(
+        grpc_client_unary(rig->client, &options, span_of(text), on_done, rig, &rig->request, NULL),
+        0);
 }
 
 static void ask_stream(struct rig *rig)
@@ -203,8 +205,7 @@ static void the_first_call_connects_and_later_ones_share_the_connection(void **s
     ask(rig, "/t.Test/Echo", "one", 1000, false);
     ask(rig, "/t.Test/Echo", "two", 0, false);
     assert_string_equal(buf_text(&rig->story), ""); /* nothing from inside */
-    assert_string_equal(story(rig),
-                        "(connecting)\n(ready)\ndone OK \"\" one\ndone OK \"\" two\n");
+    assert_string_equal(story(rig), "(connecting)\n(ready)\ndone OK \"\" one\ndone OK \"\" two\n");
     ask(rig, "/t.Test/Echo", "three", 0, false);
     assert_string_equal(story(rig), "done OK \"\" three\n");
     assert_int_equal(grpc_server_n_connections(rig->server), 1);
@@ -219,9 +220,9 @@ static void statuses_and_their_sentences_come_through(void **state)
     start_server(rig);
     new_client(rig, (struct grpc_client_options){});
     ask(rig, "/t.Test/Refuse", "", 0, false);
-    assert_string_equal(
-        story(rig), "(connecting)\n(ready)\n"
-                    "done FailedPrecondition \"not now: 100% busy\n\xe2\x80\xa6\" \n");
+    assert_string_equal(story(rig),
+                        "(connecting)\n(ready)\n"
+                        "done FailedPrecondition \"not now: 100% busy\n\xe2\x80\xa6\" \n");
     ask(rig, "/t.Test/None", "", 0, false);
     assert_string_equal(story(rig),
                         "done Unimplemented \"unknown method None for service t.Test\" \n");
@@ -338,8 +339,8 @@ static void more_calls_than_the_server_takes_at_a_time_wait_their_turn(void **st
     for (int i = 0; i < 1000; i++)
         ask(rig, "/t.Test/Hold", "x", 0, false);
     struct grpc_call_options options = { .path = "/t.Test/Echo" };
-    assert_int_equal(
-        grpc_client_unary(rig->client, &options, SPAN(""), on_done, rig, NULL, NULL), -EAGAIN);
+    assert_int_equal(grpc_client_unary(rig->client, &options, SPAN(""), on_done, rig, NULL, NULL),
+                     -EAGAIN);
 }
 
 /* ---- connections that fail ---- */
@@ -353,15 +354,15 @@ static void without_a_server_calls_fail_or_wait_as_they_wish(void **state)
     ask(rig, "/t.Test/Echo", "impatient", 0, false);
     ask(rig, "/t.Test/Echo", "patient", 0, true);
     ask(rig, "/t.Test/Echo", "until", 60, true);
-    snprintf(want, sizeof(want), "(backoff)\ndone Unavailable \"%s: cannot connect: No such file "
-                                 "or directory\" \n",
+    snprintf(want, sizeof(want),
+             "(backoff)\ndone Unavailable \"%s: cannot connect: No such file "
+             "or directory\" \n",
              rig->path);
     assert_string_equal(story(rig), want);
     ask(rig, "/t.Test/Echo", "impatient", 0, false); /* not even tried before the delay is over */
     assert_string_equal(story(rig), strchr(want, '\n') + 1);
     loop_advance_ms(rig->loop, 5000);
-    assert_string_equal(story(rig),
-                        "done DeadlineExceeded \"context deadline exceeded\" \n");
+    assert_string_equal(story(rig), "done DeadlineExceeded \"context deadline exceeded\" \n");
     start_server(rig);
     loop_advance_ms(rig->loop, 1000);
     assert_string_equal(story(rig), "(connecting)\n(ready)\ndone OK \"\" patient\n");
@@ -533,8 +534,8 @@ static void a_path_that_is_no_method_is_refused(void **state)
     struct err err;
 
     new_client(rig, (struct grpc_client_options){});
-    assert_int_equal(
-        grpc_client_unary(rig->client, &options, SPAN(""), on_done, rig, NULL, &err), -EINVAL);
+    assert_int_equal(grpc_client_unary(rig->client, &options, SPAN(""), on_done, rig, NULL, &err),
+                     -EINVAL);
     assert_string_equal(err.text, "Register: is not /service/method");
 }
 
@@ -590,17 +591,22 @@ static void strange_answers_become_statuses(void **state)
           "done Unknown \"the server's answer is not gRPC\" \n" },
         { { { WIRE_HEADERS, 5, { ":status", "200", "content-type", "application/grpc", NULL } } },
           "done Internal \"the server ends the answer without a status\" \n" },
-        { { { WIRE_HEADERS, 5, { ":status", "200", "content-type", "application/grpc",
-                                 "grpc-status", "0", NULL } } },
+        { { { WIRE_HEADERS,
+              5,
+              { ":status", "200", "content-type", "application/grpc", "grpc-status", "0",
+                NULL } } },
           "done Internal \"the server says OK and sends no message\" \n" },
-        { { { WIRE_HEADERS, 5, { ":status", "415", "grpc-status", "3", "grpc-message", "a%25b",
-                                 NULL } } },
+        { { { WIRE_HEADERS,
+              5,
+              { ":status", "415", "grpc-status", "3", "grpc-message", "a%25b", NULL } } },
           "done InvalidArgument \"a%b\" \n" },
         { { { WIRE_HEADERS, 5, { ":status", "200", "grpc-status", "99", NULL } } },
           "done Unknown \"\" \n" },
         { { { WIRE_HEADERS, 4, { ":status", "103", NULL } },
-            { WIRE_HEADERS, 5, { ":status", "200", "content-type", "application/grpc",
-                                 "grpc-status", "7", NULL } } },
+            { WIRE_HEADERS,
+              5,
+              { ":status", "200", "content-type", "application/grpc", "grpc-status", "7",
+                NULL } } },
           "done PermissionDenied \"\" \n" },
         { { { WIRE_RST_STREAM, 0, { NULL }, { "\0\0\0\7", 4 } } },
           "done Unavailable \"the server has reset the stream (HTTP/2 error 7)\" \n" },
@@ -613,8 +619,10 @@ static void strange_answers_become_statuses(void **state)
             { WIRE_DATA, 0, { NULL }, { "\0\0\0\0\2a", 6 } },
             { WIRE_HEADERS, 5, { "grpc-status", "0", NULL } } },
           "done Internal \"the server ends the answer inside a message\" \n" },
-        { { { WIRE_HEADERS, 4, { ":status", "200", "content-type", "application/grpc",
-                                 "grpc-encoding", "gzip", NULL } },
+        { { { WIRE_HEADERS,
+              4,
+              { ":status", "200", "content-type", "application/grpc", "grpc-encoding", "gzip",
+                NULL } },
             { WIRE_DATA, 0, { NULL }, { "\1\0\0\0\1a", 6 } } },
           "done Internal \"grpc: Decompressor is not installed for grpc-encoding \"gzip\"\" \n" },
         { { { WIRE_HEADERS, 4, { ":status", "200", "content-type", "application/grpc", NULL } },

@@ -15,11 +15,11 @@
 #include "net/h2.h"
 #include "wire.h"
 
-#define REPLY(stream, len)                                                                        \
-    "HEADERS " #stream " :status=200 content-type=application/grpc\nDATA " #stream " len=" #len   \
+#define REPLY(stream, len)                                                                         \
+    "HEADERS " #stream " :status=200 content-type=application/grpc\nDATA " #stream " len=" #len    \
     "\nHEADERS " #stream " end grpc-status=0 grpc-message=\n"
-#define REFUSAL(stream, code, text)                                                               \
-    "HEADERS " #stream " end :status=200 content-type=application/grpc grpc-status=" #code        \
+#define REFUSAL(stream, code, text)                                                                \
+    "HEADERS " #stream " end :status=200 content-type=application/grpc grpc-status=" #code         \
     " grpc-message=" text "\n"
 
 /* A server, and one connection without a socket. */
@@ -245,8 +245,9 @@ static void what_was_sent_before_an_end_still_arrives(void **state)
     ask(rig, 1, "/t.Test/Watch", "");
     assert_int_equal(grpc_call_send(rig->call, SPAN("one"), NULL), 0);
     grpc_call_end(rig->call, GRPC_DATA_LOSS, "gone");
-    assert_string_equal(said(rig), "HEADERS 1 :status=200 content-type=application/grpc\n"
-                                   "DATA 1 len=8\nHEADERS 1 end grpc-status=15 grpc-message=gone\n");
+    assert_string_equal(said(rig),
+                        "HEADERS 1 :status=200 content-type=application/grpc\n"
+                        "DATA 1 len=8\nHEADERS 1 end grpc-status=15 grpc-message=gone\n");
 }
 
 static void a_slow_reader_gets_the_newest_list(void **state)
@@ -327,26 +328,40 @@ static void bodies_that_are_not_one_plain_message_are_refused(void **state)
         struct span body;
         const char *answer;
     } cases[] = {
-        { "gzip", { "\1\0\0\0\3abc", 8 },
+        { "gzip",
+          { "\1\0\0\0\3abc", 8 },
           "HEADERS 1 end :status=200 content-type=application/grpc grpc-status=12 grpc-message="
           "grpc: Decompressor is not installed for grpc-encoding \"gzip\" "
           "grpc-accept-encoding=identity\n" },
         { "gzip", { "\0\0\0\0\3abc", 8 }, REPLY(1, 8) },
-        { "identity", { "\1\0\0\0\3abc", 8 },
+        { "identity",
+          { "\1\0\0\0\3abc", 8 },
           REFUSAL(1, 13, "grpc: compressed flag set with identity or empty encoding") },
         { "identity", { "", 0 }, REFUSAL(1, 13, "the request has no message") },
-        { "identity", { "\0\0\0\0\3ab", 7 }, REFUSAL(1, 13, "the request ends inside its message") },
-        { "identity", { "\0\0\0\0\0\0\0\0\0\0", 10 },
+        { "identity",
+          { "\0\0\0\0\3ab", 7 },
+          REFUSAL(1, 13, "the request ends inside its message") },
+        { "identity",
+          { "\0\0\0\0\0\0\0\0\0\0", 10 },
           REFUSAL(1, 13, "the request has more than one message") },
-        { "identity", { "\0\0\0\3\351", 5 },
+        { "identity",
+          { "\0\0\0\3\351", 5 },
           REFUSAL(1, 8, "grpc: received message larger than max (1001 vs. 1000)") },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct rig *rig = *state;
-        const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path",
-                                      "/t.Test/Echo", "content-type", "application/grpc+proto",
-                                      "grpc-encoding", cases[i].encoding, NULL };
+        const char *const pairs[] = { ":method",
+                                      "POST",
+                                      ":scheme",
+                                      "http",
+                                      ":path",
+                                      "/t.Test/Echo",
+                                      "content-type",
+                                      "application/grpc+proto",
+                                      "grpc-encoding",
+                                      cases[i].encoding,
+                                      NULL };
         greet(rig);
         const char *text = ask_with(rig, pairs, cases[i].body);
         assert_string_equal(text, cases[i].answer);
@@ -359,24 +374,28 @@ static void bodies_that_are_not_one_plain_message_are_refused(void **state)
 static void a_request_that_is_too_large_is_refused_before_it_has_arrived(void **state)
 {
     struct rig *rig = *state;
-    const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path", "/t.Test/Echo",
-                                  "content-type", "application/grpc", NULL };
+    const char *const pairs[] = { ":method", "POST",         ":scheme",      "http",
+                                  ":path",   "/t.Test/Echo", "content-type", "application/grpc",
+                                  NULL };
 
     greet(rig);
     wire_headers(&rig->in, 1, WIRE_END_HEADERS, pairs);
     wire_frame(&rig->in, WIRE_DATA, 0, 1, SPAN("\0\1\0\0\0hello"));
     feed(rig);
-    assert_string_equal(said(rig),
-                        REFUSAL(1, 8, "grpc: received message larger than max (16777216 vs. 1000)")
-                        "RST_STREAM 1 error=0\n");
+    assert_string_equal(
+        said(rig),
+        REFUSAL(
+            1, 8,
+            "grpc: received message larger than max (16777216 vs. 1000)") "RST_STREAM 1 error=0\n");
     assert_string_equal(ask(rig, 3, "/t.Test/Echo", "still here"), REPLY(3, 15));
 }
 
 static void unfinished_requests_of_one_connection_are_limited_together(void **state)
 {
     struct rig *rig = *state;
-    const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path", "/t.Test/Echo",
-                                  "content-type", "application/grpc", NULL };
+    const char *const pairs[] = { ":method", "POST",         ":scheme",      "http",
+                                  ":path",   "/t.Test/Echo", "content-type", "application/grpc",
+                                  NULL };
     char body[5 + 800] = "\0\0\0\3\350"; /* 800 of 1,000 bytes */
 
     greet(rig);
@@ -414,8 +433,17 @@ static void a_reset_cancels_the_call(void **state)
 static void a_deadline_cancels_the_call_and_tells_the_client(void **state)
 {
     struct rig *rig = *state;
-    const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path", "/t.Test/Later",
-                                  "content-type", "application/grpc", "grpc-timeout", "50m", NULL };
+    const char *const pairs[] = { ":method",
+                                  "POST",
+                                  ":scheme",
+                                  "http",
+                                  ":path",
+                                  "/t.Test/Later",
+                                  "content-type",
+                                  "application/grpc",
+                                  "grpc-timeout",
+                                  "50m",
+                                  NULL };
 
     greet(rig);
     uint64_t now = loop_now_ns(rig->loop);
@@ -431,8 +459,17 @@ static void a_deadline_cancels_the_call_and_tells_the_client(void **state)
 static void an_answer_in_time_stops_the_deadline(void **state)
 {
     struct rig *rig = *state;
-    const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path", "/t.Test/Later",
-                                  "content-type", "application/grpc", "grpc-timeout", "50m", NULL };
+    const char *const pairs[] = { ":method",
+                                  "POST",
+                                  ":scheme",
+                                  "http",
+                                  ":path",
+                                  "/t.Test/Later",
+                                  "content-type",
+                                  "application/grpc",
+                                  "grpc-timeout",
+                                  "50m",
+                                  NULL };
 
     greet(rig);
     ask_with(rig, pairs, SPAN("\0\0\0\0\0"));
@@ -446,8 +483,9 @@ static void an_answer_in_time_stops_the_deadline(void **state)
 static void a_request_that_begins_and_does_not_end_is_given_up(void **state)
 {
     struct rig *rig = *state;
-    const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path", "/t.Test/Echo",
-                                  "content-type", "application/grpc", NULL };
+    const char *const pairs[] = { ":method", "POST",         ":scheme",      "http",
+                                  ":path",   "/t.Test/Echo", "content-type", "application/grpc",
+                                  NULL };
 
     greet(rig);
     wire_headers(&rig->in, 1, WIRE_END_HEADERS, pairs);
@@ -650,8 +688,8 @@ static void stopping_does_not_wait_for_ever(void **state)
     hear(rig, fd);
     grpc_server_stop(rig->server, 1000, count, &stopped);
     loop_advance_ms(rig->loop, 1000);
-    assert_string_equal(hear(rig, fd), "GOAWAY last=1 error=0\n"
-                                       REFUSAL(1, 14, "the server is stopping") "closed");
+    assert_string_equal(
+        hear(rig, fd), "GOAWAY last=1 error=0\n" REFUSAL(1, 14, "the server is stopping") "closed");
     assert_int_equal(stopped, 1);
     assert_string_equal(buf_text(&rig->story), "later x\ncancelled /t.Test/Later\n");
 }

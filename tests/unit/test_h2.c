@@ -109,15 +109,24 @@ static void on_goaway(void *user, int32_t last, uint32_t error, struct span text
 }
 
 static const struct h2_events events = {
-    .begin = on_begin, .header = on_header, .headers_end = on_headers_end, .data = on_data,
-    .ended = on_ended, .closed = on_closed, .body = on_body, .settings = on_settings,
+    .begin = on_begin,
+    .header = on_header,
+    .headers_end = on_headers_end,
+    .data = on_data,
+    .ended = on_ended,
+    .closed = on_closed,
+    .body = on_body,
+    .settings = on_settings,
     .goaway = on_goaway,
 };
 
 static void open_rig(struct rig *rig, enum h2_role role)
 {
     *rig = (struct rig){
-        .in = BUF_MAX(MIB(4)), .story = BUF_MAX(MIB(1)), .said = BUF_MAX(MIB(4)), .now_ns = 1,
+        .in = BUF_MAX(MIB(4)),
+        .story = BUF_MAX(MIB(1)),
+        .said = BUF_MAX(MIB(4)),
+        .now_ns = 1,
     };
     wire_reader_init(&rig->reader);
     assert_int_equal(h2_new(role, NULL, &events, rig, &rig->h2, NULL), 0);
@@ -183,8 +192,10 @@ static void settings_go_out_before_anything_came_in(void **state)
 static void a_socket_path_is_a_fine_authority(void **state)
 {
     static const char *const authorities[] = {
-        "localhost", "/var/lib/kubelet/device-plugins/t.sock",
-        "%2Fvar%2Flib%2Fkubelet%2Fdevice-plugins%2Ft.sock", "a b\"c",
+        "localhost",
+        "/var/lib/kubelet/device-plugins/t.sock",
+        "%2Fvar%2Flib%2Fkubelet%2Fdevice-plugins%2Ft.sock",
+        "a b\"c",
     };
 
     for (size_t i = 0; i < ARRAY_LEN(authorities); i++) {
@@ -538,8 +549,8 @@ static void a_go_clients_farewell_does_not_cost_it_its_answer(void **state)
         open_rig(&rig, H2_SERVER);
         assert_int_equal(h2_feed(rig.h2, (struct span){ in.ptr, cut }, 1, NULL), 0);
         assert_int_equal(h2_feed(rig.h2, (struct span){ in.ptr + cut, in.len - cut }, 1, NULL), 0);
-        assert_non_null(strstr(buf_text(&rig.story),
-                               "ended 1\ngoaway 0 0 client transport shutdown\n"));
+        assert_non_null(
+            strstr(buf_text(&rig.story), "ended 1\ngoaway 0 0 client transport shutdown\n"));
         said(&rig);
         assert_false(h2_over(rig.h2));
         assert_int_equal(h2_submit_response(rig.h2, 1, status, 1, false, NULL), 0);
@@ -612,7 +623,10 @@ static void only_what_is_submitted_from_outside_wakes_the_carrier(void **state)
 static void converse(void)
 {
     struct rig rig = {
-        .in = BUF_MAX(MIB(4)), .story = BUF_MAX(MIB(1)), .said = BUF_MAX(MIB(4)), .now_ns = 1,
+        .in = BUF_MAX(MIB(4)),
+        .story = BUF_MAX(MIB(1)),
+        .said = BUF_MAX(MIB(4)),
+        .now_ns = 1,
     };
     const struct h2_header status[] = { { SPAN(":status"), SPAN("200") } };
     struct buf in = BUF_MAX(KIB(4));

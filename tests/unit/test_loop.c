@@ -182,8 +182,7 @@ static void a_descriptor_reports_what_it_is_ready_for_while_time_stands_still(vo
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     end.fd = fds[0];
     other = fds[1];
-    assert_int_equal(
-        loop_fd_new(loop, end.fd, LOOP_READABLE, on_ready, &end, &end.watch, NULL), 0);
+    assert_int_equal(loop_fd_new(loop, end.fd, LOOP_READABLE, on_ready, &end, &end.watch, NULL), 0);
     assert_false(loop_poll(loop));
     assert_int_equal(write(other, "ab", 2), 2);
     while (story.len < 2)
@@ -208,8 +207,8 @@ static void a_peer_that_leaves_is_reported_until_the_watch_is_freed(void **state
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     end.fd = fds[0];
-    assert_int_equal(
-        loop_fd_new(*state, end.fd, LOOP_READABLE, on_ready, &end, &end.watch, NULL), 0);
+    assert_int_equal(loop_fd_new(*state, end.fd, LOOP_READABLE, on_ready, &end, &end.watch, NULL),
+                     0);
     close(fds[1]);
     for (int i = 0; i < 3; i++) {
         end.events = 0;
@@ -225,7 +224,8 @@ static void a_file_cannot_be_watched_and_the_sentence_says_so(void **state)
     struct loop_fd *watch;
     struct err err;
 
-    assert_int_equal(loop_fd_new(*state, 9999, LOOP_READABLE, on_ready, NULL, &watch, &err), -EBADF);
+    assert_int_equal(loop_fd_new(*state, 9999, LOOP_READABLE, on_ready, NULL, &watch, &err),
+                     -EBADF);
     assert_non_null(strstr(err.text, "9999"));
 }
 

@@ -60,11 +60,11 @@ static int tear_down(void **state)
 
 static const char *in(struct rig *rig, const char *name)
 {
-    static char paths[2][128];
+    static char paths[2][160];
     static unsigned turn;
     char *path = paths[turn++ % 2];
 
-    snprintf(path, 128, "%s/%s", rig->dir, name);
+    snprintf(path, 160, "%s/%s", rig->dir, name);
     return path;
 }
 
@@ -148,7 +148,7 @@ static void the_callback_may_free_the_watch(void **state)
 static void many_events_in_one_turn_all_arrive(void **state)
 {
     struct rig *rig = *state;
-    char name[80], want[128];
+    char name[80], want[200];
 
     for (int i = 0; i < 300; i++) {
         snprintf(name, sizeof(name), "a-rather-long-name-so-that-one-read-is-not-enough-%d", i);

@@ -237,8 +237,8 @@ static void a_done_function_may_free_the_worker(void **state)
 
     call_init(&first, false);
     call_init(&second, false);
-    assert_int_equal(
-        worker_submit(rig->worker, work, &first, free_inside, rig, drop, 100, NULL), 0);
+    assert_int_equal(worker_submit(rig->worker, work, &first, free_inside, rig, drop, 100, NULL),
+                     0);
     assert_int_equal(submit(rig, &second, 100), 0);
     sem_wait(&second.begun);
     while (rig->worker)
@@ -273,8 +273,8 @@ static void no_signal_goes_to_a_worker(void **state)
 
     call_init(&call, false);
     signal(SIGUSR2, on_signal);
-    assert_int_equal(
-        worker_submit(rig->worker, check_mask, &masked, done, &call, NULL, 0, NULL), 0);
+    assert_int_equal(worker_submit(rig->worker, check_mask, &masked, done, &call, NULL, 0, NULL),
+                     0);
     wait_for(rig, &call.dones);
     assert_int_equal(masked, 1);
     kill(getpid(), SIGUSR2);

@@ -81,9 +81,10 @@ UNUSED static void wire_headers(struct buf *out, uint32_t stream, unsigned flags
 UNUSED static void wire_request(struct buf *out, uint32_t stream, const char *path,
                                 struct span message)
 {
-    const char *const pairs[] = { ":method", "POST", ":scheme", "http", ":path", path,
-                                  ":authority", "localhost", "content-type", "application/grpc",
-                                  "te", "trailers", NULL };
+    const char *const pairs[] = {
+        ":method",   "POST",         ":scheme",          "http", ":path",    path, ":authority",
+        "localhost", "content-type", "application/grpc", "te",   "trailers", NULL
+    };
     auto_(buf_done) struct buf body = BUF_MAX(MIB(1));
 
     wire_headers(out, stream, WIRE_END_HEADERS, pairs);
