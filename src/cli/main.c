@@ -1,0 +1,120 @@
+/*
+ * The program: a table of verbs, and the names of other programs that it answers to.
+ */
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/text.h"
+#include "cli/compat.h"
+#include "cli/verbs.h"
+
+enum { EXIT_MISUSED = 2 };
+
+static const struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *sentence;
+} verbs[] = {
+    { "agent", verb_agent, "offer the node's GPUs to the kubelet" },
+};
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} programs[] = {
+    { "nvidia-device-plugin", compat_device_plugin },
+    { "gpu-feature-discovery", compat_gpu_feature_discovery },
+};
+
+static void print_help(FILE *to)
+{
+    fprintf(to,
+            "tranche shares the GPUs of a Kubernetes node between those who need a part of one.\n"
+            "\n"
+            "usage: tranche VERB [arguments]\n"
+            "\n");
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].sentence);
+    fprintf(to, "\n"
+                "  tranche VERB --help    what a verb takes\n"
+                "  tranche --version      which tranche this is\n"
+                "\n"
+                "Called by another program's name it behaves as that program:\n");
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++)
+        fprintf(to, "  %s\n", programs[i].name);
+}
+
+static const struct verb *find_verb(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        if (text_equal(verbs[i].name, name))
+            return &verbs[i];
+    return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+    const char *names[ARRAY_LEN(verbs)], *nearest;
+
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        names[i] = verbs[i].name;
+    nearest = text_nearest(name, names, ARRAY_LEN(names));
+    fprintf(stderr, "tranche: there is no verb \"%s\"", name);
+    if (nearest)
+        fprintf(stderr, "; did you mean \"%s\"?\n", nearest);
+    else
+        fprintf(stderr, "; `tranche help` lists them\n");
+    return EXIT_MISUSED;
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+    return text_equal(word, a) || text_equal(word, b) || text_equal(word, c);
+}
+
+/* `tranche help VERB` is `tranche VERB --help`. */
+static int help(int argc, char **argv)
+{
+    const struct verb *verb = argc > 1 ? find_verb(argv[1]) : NULL;
+    char flag[] = "--help", *args[] = { argc > 1 ? argv[1] : NULL, flag, NULL };
+
+    if (argc > 1 && !verb)
+        return unknown_verb(argv[1]);
+    if (verb)
+        return verb->run(2, args);
+    print_help(stdout);
+    return 0;
+}
+
+static int run_verb(int argc, char **argv)
+{
+    const struct verb *verb;
+
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_MISUSED;
+    }
+    if (is_one_of(argv[1], "help", "--help", "-h"))
+        return help(argc - 1, argv + 1);
+    if (is_one_of(argv[1], "version", "--version", "-v")) {
+        puts("tranche " TRANCHE_VERSION);
+        return 0;
+    }
+    verb = find_verb(argv[1]);
+    return verb ? verb->run(argc - 1, argv + 1) : unknown_verb(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "tranche";
+
+    /* A heap for each of the few threads would cost more than they ever use. */
+    mallopt(M_ARENA_MAX, 1);
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++)
+        if (text_equal(programs[i].name, name))
+            return programs[i].run(argc, argv);
+    return run_verb(argc, argv);
+}
