@@ -117,8 +117,7 @@ static void start_again(struct sim_gpu *gpu)
 
 int sim_gpu_reset(struct sim_state *state, struct sim_gpu *gpu, struct err *err)
 {
-    const struct sim_process *holder =
-        sim_mig_holder(state, gpu, SIM_NO_INSTANCE, SIM_NO_INSTANCE);
+    const struct sim_process *holder = sim_mig_holder(state, gpu, SIM_NO_INSTANCE, SIM_NO_INSTANCE);
 
     if (gpu->lost)
         return err_set(err, ENODEV, "the GPU fell off the bus; only a reboot brings it back");
@@ -408,8 +407,7 @@ static int choose_start(const struct sim_state *state, const struct sim_gpu *gpu
  * spec/mig §3.6. */
 static int check_first(const struct sim_state *state, const struct sim_gpu *gpu, struct err *err)
 {
-    const struct sim_process *holder =
-        sim_mig_holder(state, gpu, SIM_NO_INSTANCE, SIM_NO_INSTANCE);
+    const struct sim_process *holder = sim_mig_holder(state, gpu, SIM_NO_INSTANCE, SIM_NO_INSTANCE);
 
     if (holder && !has_instances(gpu))
         return err_held(err, holder, "the GPU, so its first GPU instance cannot be made");
@@ -592,8 +590,7 @@ static int ci_choose_start(const struct sim_gpu_instance *gi, const struct sim_c
     bool legal = !placement;
 
     for (uint32_t i = 0; i < wanted->n_starts; i++) {
-        if (placement &&
-            (placement->start != wanted->starts[i] || placement->size != wanted->size))
+        if (placement && (placement->start != wanted->starts[i] || placement->size != wanted->size))
             continue;
         legal = true;
         if (ci_range_free(gi, wanted->starts[i], wanted->size))
@@ -606,8 +603,8 @@ static int ci_choose_start(const struct sim_gpu_instance *gi, const struct sim_c
                    wanted->size);
 }
 
-int sim_ci_first_fit(const struct sim_gpu *gpu, const struct sim_gpu_instance *gi,
-                     uint32_t profile, struct err *err)
+int sim_ci_first_fit(const struct sim_gpu *gpu, const struct sim_gpu_instance *gi, uint32_t profile,
+                     struct err *err)
 {
     struct sim_ci_profile wanted;
     int r = sim_ci_profile_get(gpu, gi, profile, &wanted, err);
@@ -638,8 +635,8 @@ static void make_uuid(const struct sim_gpu *gpu, const struct sim_gpu_instance *
     snprintf(source, sizeof(source), "%s/%u/%u/%u", gpu->uuid, gi->id, ci->id, ci->generation);
     uint64_t high = hash(0xcbf29ce484222325ull, source), low = hash(~high, source);
 
-    snprintf(ci->uuid, sizeof(ci->uuid), "MIG-%08x-%04x-5%03x-%04x-%012llx",
-             (uint32_t)(high >> 32), (uint32_t)(high >> 16) & 0xffff, (uint32_t)high & 0xfff,
+    snprintf(ci->uuid, sizeof(ci->uuid), "MIG-%08x-%04x-5%03x-%04x-%012llx", (uint32_t)(high >> 32),
+             (uint32_t)(high >> 16) & 0xffff, (uint32_t)high & 0xfff,
              ((uint32_t)(low >> 48) & 0x3fff) | 0x8000,
              (unsigned long long)(low & 0xffffffffffffull));
 }

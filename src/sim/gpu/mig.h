@@ -121,7 +121,8 @@ struct sim_mig_device {
 };
 
 /* -ENOENT when there is none. */
-[[nodiscard]] int sim_mig_device_at(struct sim_gpu *gpu, uint32_t index, struct sim_mig_device *ret);
+[[nodiscard]] int sim_mig_device_at(struct sim_gpu *gpu, uint32_t index,
+                                    struct sim_mig_device *ret);
 [[nodiscard]] int sim_mig_device_by_uuid(struct sim_state *state, const char *uuid,
                                          struct sim_mig_device *ret);
 /* Of an existing one. */

@@ -179,8 +179,9 @@ static int requests_make(const struct sim_gpu *gpu, const struct sim_mig_want *w
         struct request moving = ret->items[i];
         size_t at = i;
 
-        for (; at > 0 && gpu->profiles[ret->items[at - 1].profile].size <
-                             gpu->profiles[moving.profile].size; at--)
+        for (; at > 0 &&
+               gpu->profiles[ret->items[at - 1].profile].size < gpu->profiles[moving.profile].size;
+             at--)
             ret->items[at] = ret->items[at - 1];
         ret->items[at] = moving;
     }
@@ -243,8 +244,8 @@ static void add_counts(const struct sim_gpu *gpu, const uint32_t *profiles, size
 }
 
 /* The profiles that could join `kept`, each with how many of it: "2 × 2g.20gb or 4 × 1g.10gb". */
-static void add_room(const struct sim_state *state, const struct sim_gpu *gpu,
-                     const uint32_t *kept, size_t n_kept, struct buf *text)
+static void add_room(const struct sim_state *state, const struct sim_gpu *gpu, const uint32_t *kept,
+                     size_t n_kept, struct buf *text)
 {
     struct sim_gpu layout;
     bool first = true;
@@ -300,8 +301,7 @@ static int err_does_not_fit(const struct sim_state *state, const struct sim_gpu 
 
 static int err_if_held(const struct sim_state *state, const struct sim_gpu *gpu, struct err *err)
 {
-    const struct sim_process *holder =
-        sim_mig_holder(state, gpu, SIM_NO_INSTANCE, SIM_NO_INSTANCE);
+    const struct sim_process *holder = sim_mig_holder(state, gpu, SIM_NO_INSTANCE, SIM_NO_INSTANCE);
 
     if (gpu->lost)
         return err_set(err, ENODEV, "the GPU is lost");
