@@ -15,7 +15,17 @@
 #include "sim/gpu/mig.h"
 
 /* Profile enums by what they are called. */
-enum { G1 = 0, G2 = 1, G3 = 2, G4 = 3, G7 = 4, G1_ME = 7, G2_ME = 8, G1_DOUBLE = 9, G1_ALL_ME = 15 };
+enum {
+    G1 = 0,
+    G2 = 1,
+    G3 = 2,
+    G4 = 3,
+    G7 = 4,
+    G1_ME = 7,
+    G2_ME = 8,
+    G1_DOUBLE = 9,
+    G1_ALL_ME = 15
+};
 
 enum { NONE = -1, END = 99 };
 
@@ -139,14 +149,22 @@ static void instance_ids_are_places_in_the_tree_of_halves(void **test)
         const char *gpu;
         uint32_t profile, start, id;
     } rows[] = {
-        { "h100-80gb", G7, 0, 0 },        { "h100-80gb", G4, 0, 1 },
-        { "h100-80gb", G3, 0, 1 },        { "h100-80gb", G3, 4, 2 },
-        { "h100-80gb", G2, 0, 3 },        { "h100-80gb", G2, 4, 5 },
-        { "h100-80gb", G1_DOUBLE, 6, 6 }, { "h100-80gb", G1, 0, 7 },
-        { "h100-80gb", G1, 6, 13 },       { "a30", G4, 0, 0 },
-        { "a30", G2, 2, 2 },              { "a30", G1, 0, 3 },
-        { "a30", G1, 3, 6 },              { "rtx-pro-6000", G4, 0, 0 },
-        { "rtx-pro-6000", G2, 6, 2 },     { "rtx-pro-6000", G1, 9, 6 },
+        { "h100-80gb", G7, 0, 0 },
+        { "h100-80gb", G4, 0, 1 },
+        { "h100-80gb", G3, 0, 1 },
+        { "h100-80gb", G3, 4, 2 },
+        { "h100-80gb", G2, 0, 3 },
+        { "h100-80gb", G2, 4, 5 },
+        { "h100-80gb", G1_DOUBLE, 6, 6 },
+        { "h100-80gb", G1, 0, 7 },
+        { "h100-80gb", G1, 6, 13 },
+        { "a30", G4, 0, 0 },
+        { "a30", G2, 2, 2 },
+        { "a30", G1, 0, 3 },
+        { "a30", G1, 3, 6 },
+        { "rtx-pro-6000", G4, 0, 0 },
+        { "rtx-pro-6000", G2, 6, 2 },
+        { "rtx-pro-6000", G1, 9, 6 },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -412,14 +430,12 @@ static void wrong_places_and_profiles_are_told_apart(void **test)
         struct sim_placement at;
         int r;
     } rows[] = {
-        { G1, { 7, 1 }, -EINVAL },    /* the eighth memory slice has no compute slice */
-        { G2, { 1, 2 }, -EINVAL },    /* not aligned */
-        { G1, { 0, 2 }, -EINVAL },    /* another size */
-        { G3, { 4, 4 }, -ENOSPC },    /* taken */
-        { G7, { 0, 8 }, -ENOSPC },
-        { G1_ALL_ME, { 0, 1 }, -ENOTSUP }, /* not on this board */
-        { 18, { 0, 1 }, -ENOTSUP },
-        { G2, { 0, 2 }, 0 },
+        { G1, { 7, 1 }, -EINVAL }, /* the eighth memory slice has no compute slice */
+        { G2, { 1, 2 }, -EINVAL }, /* not aligned */
+        { G1, { 0, 2 }, -EINVAL }, /* another size */
+        { G3, { 4, 4 }, -ENOSPC }, /* taken */
+        { G7, { 0, 8 }, -ENOSPC },  { G1_ALL_ME, { 0, 1 }, -ENOTSUP }, /* not on this board */
+        { 18, { 0, 1 }, -ENOTSUP }, { G2, { 0, 2 }, 0 },
     };
     auto_free struct sim_state *state = mig_node("h100-80gb");
     struct sim_gpu_instance *gi;
@@ -427,9 +443,9 @@ static void wrong_places_and_profiles_are_told_apart(void **test)
 
     create(state, G3, 4);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        assert_int_equal(sim_gi_create(state, &state->gpus[0], rows[i].profile, &rows[i].at, &gi,
-                                       &err),
-                         rows[i].r);
+        assert_int_equal(
+            sim_gi_create(state, &state->gpus[0], rows[i].profile, &rows[i].at, &gi, &err),
+            rows[i].r);
     assert_int_equal(sim_gi_profile_of_id(&state->gpus[0], 19, &err), G1);
     assert_int_equal(sim_gi_profile_of_id(&state->gpus[0], 47, &err), -ENOTSUP);
     assert_int_equal(sim_gi_profile_of_id(&state->gpus[0], 1, &err), -EINVAL);
@@ -520,24 +536,42 @@ static void compute_profiles_are_those_of_the_driver(void **test)
         const char *gpu;
         uint32_t gi, ci, max, multiprocessors; /* max 0: not offered */
     } rows[] = {
-        { "a100-40gb", G1, 0, 1, 14 },        { "a100-40gb", G1, 7, 0, 0 },
-        { "a100-40gb", G1, 1, 0, 0 },         { "a100-40gb", G2, 0, 2, 14 },
-        { "a100-40gb", G2, 1, 1, 28 },        { "a100-40gb", G2, 7, 0, 0 },
-        { "a100-40gb", G3, 0, 3, 14 },        { "a100-40gb", G3, 1, 1, 28 },
-        { "a100-40gb", G3, 2, 1, 42 },        { "a100-40gb", G4, 0, 4, 14 },
-        { "a100-40gb", G4, 1, 2, 28 },        { "a100-40gb", G4, 2, 0, 0 },
-        { "a100-40gb", G4, 3, 1, 56 },        { "a100-40gb", G7, 0, 7, 14 },
-        { "a100-40gb", G7, 1, 3, 28 },        { "a100-40gb", G7, 2, 2, 42 },
-        { "a100-40gb", G7, 3, 1, 56 },        { "a100-40gb", G7, 4, 1, 98 },
-        { "a100-40gb", G1_DOUBLE, 0, 1, 14 }, { "a100-40gb", G1_DOUBLE, 7, 0, 0 },
-        { "h100-80gb", G2, 0, 2, 16 },        { "h100-80gb", G2, 7, 1, 26 },
-        { "h100-80gb", G2, 1, 1, 32 },        { "h100-80gb", G1, 7, 0, 0 },
-        { "h100-80gb", G1_DOUBLE, 7, 1, 26 }, { "h100-80gb", G1_DOUBLE, 0, 1, 26 },
-        { "h100-80gb", G3, 2, 1, 60 },        { "h100-80gb", G7, 4, 1, 132 },
-        { "h100-80gb", G7, 5, 0, 0 },         { "h100-80gb", G7, 6, 0, 0 },
-        { "h100-80gb", G7, 8, 0, 0 },         { "rtx-pro-6000", G2, 0, 2, 46 },
-        { "rtx-pro-6000", G2, 1, 1, 94 },     { "rtx-pro-6000", G2, 7, 0, 0 },
-        { "b200", G2, 7, 1, 30 },             { "a30", G4, 3, 1, 56 },
+        { "a100-40gb", G1, 0, 1, 14 },
+        { "a100-40gb", G1, 7, 0, 0 },
+        { "a100-40gb", G1, 1, 0, 0 },
+        { "a100-40gb", G2, 0, 2, 14 },
+        { "a100-40gb", G2, 1, 1, 28 },
+        { "a100-40gb", G2, 7, 0, 0 },
+        { "a100-40gb", G3, 0, 3, 14 },
+        { "a100-40gb", G3, 1, 1, 28 },
+        { "a100-40gb", G3, 2, 1, 42 },
+        { "a100-40gb", G4, 0, 4, 14 },
+        { "a100-40gb", G4, 1, 2, 28 },
+        { "a100-40gb", G4, 2, 0, 0 },
+        { "a100-40gb", G4, 3, 1, 56 },
+        { "a100-40gb", G7, 0, 7, 14 },
+        { "a100-40gb", G7, 1, 3, 28 },
+        { "a100-40gb", G7, 2, 2, 42 },
+        { "a100-40gb", G7, 3, 1, 56 },
+        { "a100-40gb", G7, 4, 1, 98 },
+        { "a100-40gb", G1_DOUBLE, 0, 1, 14 },
+        { "a100-40gb", G1_DOUBLE, 7, 0, 0 },
+        { "h100-80gb", G2, 0, 2, 16 },
+        { "h100-80gb", G2, 7, 1, 26 },
+        { "h100-80gb", G2, 1, 1, 32 },
+        { "h100-80gb", G1, 7, 0, 0 },
+        { "h100-80gb", G1_DOUBLE, 7, 1, 26 },
+        { "h100-80gb", G1_DOUBLE, 0, 1, 26 },
+        { "h100-80gb", G3, 2, 1, 60 },
+        { "h100-80gb", G7, 4, 1, 132 },
+        { "h100-80gb", G7, 5, 0, 0 },
+        { "h100-80gb", G7, 6, 0, 0 },
+        { "h100-80gb", G7, 8, 0, 0 },
+        { "rtx-pro-6000", G2, 0, 2, 46 },
+        { "rtx-pro-6000", G2, 1, 1, 94 },
+        { "rtx-pro-6000", G2, 7, 0, 0 },
+        { "b200", G2, 7, 1, 30 },
+        { "a30", G4, 3, 1, 56 },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -576,15 +610,15 @@ static void compute_instances_take_the_first_place_that_fits(void **test)
     assert_int_equal(sim_ci_capacity(gpu, gi, 0), 1);
 
     assert_int_equal(sim_ci_destroy(state, gpu, gi, three, NULL), 0);
-    assert_int_equal(
-        sim_ci_create(state, gpu, gi, 0, &(struct sim_placement){ 5, 1 }, &one, NULL), 0);
+    assert_int_equal(sim_ci_create(state, gpu, gi, 0, &(struct sim_placement){ 5, 1 }, &one, NULL),
+                     0);
     assert_int_equal(one->id, 1); /* the lowest that is free */
-    assert_int_equal(
-        sim_ci_create(state, gpu, gi, 0, &(struct sim_placement){ 5, 1 }, &none, NULL), -ENOSPC);
-    assert_int_equal(
-        sim_ci_create(state, gpu, gi, 0, &(struct sim_placement){ 7, 1 }, &none, NULL), -EINVAL);
-    assert_int_equal(
-        sim_ci_create(state, gpu, gi, 1, &(struct sim_placement){ 1, 2 }, &none, NULL), -EINVAL);
+    assert_int_equal(sim_ci_create(state, gpu, gi, 0, &(struct sim_placement){ 5, 1 }, &none, NULL),
+                     -ENOSPC);
+    assert_int_equal(sim_ci_create(state, gpu, gi, 0, &(struct sim_placement){ 7, 1 }, &none, NULL),
+                     -EINVAL);
+    assert_int_equal(sim_ci_create(state, gpu, gi, 1, &(struct sim_placement){ 1, 2 }, &none, NULL),
+                     -EINVAL);
     assert_int_equal(sim_ci_create(state, gpu, gi, 3, NULL, &none, NULL), -ENOSPC);
 }
 
@@ -831,9 +865,7 @@ static void partition_finds_a_layout(void **test)
         { "a100-40gb",
           { { "1g.5gb", 2 }, { "1g.10gb", 3 } },
           "1g.10gb@0:1g.10gb 1g.10gb@4:1g.10gb 1g.10gb@6:1g.10gb 1g.5gb@2:1g.5gb 1g.5gb@3:1g.5gb" },
-        { "a100-40gb",
-          { { "1c.3g.20gb", 3 } },
-          "3g.20gb@4:1c.3g.20gb,1c.3g.20gb,1c.3g.20gb" },
+        { "a100-40gb", { { "1c.3g.20gb", 3 } }, "3g.20gb@4:1c.3g.20gb,1c.3g.20gb,1c.3g.20gb" },
         { "a100-40gb",
           { { "1c.3g.20gb", 4 } },
           "3g.20gb@0:1c.3g.20gb 3g.20gb@4:1c.3g.20gb,1c.3g.20gb,1c.3g.20gb" },
@@ -842,11 +874,14 @@ static void partition_finds_a_layout(void **test)
           "3g.20gb@0:2c.3g.20gb,1c.3g.20gb 3g.20gb@4:3g.20gb" },
         { "h100-80gb", { { "1c.7g.80gb", 1 } }, "7g.80gb@0:1c.7g.80gb" }, /* N8 */
         { "a100-40gb", { { "1c.1g.5gb", 1 } }, "1g.5gb@6:1g.5gb" },
-        { "h100-80gb", { { "1g.10gb+me", 1 }, { "1g.20gb", 1 } },
+        { "h100-80gb",
+          { { "1g.10gb+me", 1 }, { "1g.20gb", 1 } },
           "1g.20gb@4:1g.20gb 1g.10gb+me@6:1g.10gb+me" },
-        { "a30", { { "2g.12gb", 1 }, { "1g.6gb", 2 } },
+        { "a30",
+          { { "2g.12gb", 1 }, { "1g.6gb", 2 } },
           "2g.12gb@0:2g.12gb 1g.6gb@2:1g.6gb 1g.6gb@3:1g.6gb" },
-        { "rtx-pro-6000", { { "1g.24gb+me.all", 1 }, { "2g.48gb-me", 1 } },
+        { "rtx-pro-6000",
+          { { "1g.24gb+me.all", 1 }, { "2g.48gb-me", 1 } },
           "2g.48gb-me@0:2g.48gb-me 1g.24gb+me.all@6:1g.24gb+me.all" },
         { "h100-80gb", {}, "" },
     };
@@ -876,21 +911,33 @@ static void partition_that_cannot_be_says_what_does_not_fit(void **test)
         int r;
         const char *text;
     } rows[] = {
-        { "h100-80gb", { { "3g.40gb", 2 }, { "1g.10gb", 1 } }, -ENOSPC,
+        { "h100-80gb",
+          { { "3g.40gb", 2 }, { "1g.10gb", 1 } },
+          -ENOSPC,
           "1 × 1g.10gb + 2 × 3g.40gb do not fit on NVIDIA H100 80GB HBM3: beside 2 × 3g.40gb there "
           "is no room for 1 × 1g.10gb; there would be for nothing" },
-        { "h100-80gb", { { "4g.40gb", 1 }, { "2g.20gb", 2 } }, -ENOSPC,
+        { "h100-80gb",
+          { { "4g.40gb", 1 }, { "2g.20gb", 2 } },
+          -ENOSPC,
           "2 × 2g.20gb + 1 × 4g.40gb do not fit on NVIDIA H100 80GB HBM3: beside 1 × 2g.20gb + 1 × "
           "4g.40gb there is no room for 1 × 2g.20gb; there would be for 1 × 1g.10gb or 1 × "
           "1g.10gb+me or 1 × 1g.20gb" },
-        { "h100-80gb", { { "1g.10gb", 8 } }, -ENOSPC,
+        { "h100-80gb",
+          { { "1g.10gb", 8 } },
+          -ENOSPC,
           "8 × 1g.10gb do not fit on NVIDIA H100 80GB HBM3, which has at most 7 MIG devices" },
-        { "h100-80gb", { { "1g.5gb", 1 } }, -EINVAL,
+        { "h100-80gb",
+          { { "1g.5gb", 1 } },
+          -EINVAL,
           "NVIDIA H100 80GB HBM3 has no MIG profile \"1g.5gb\"; it has 1g.10gb, 2g.20gb, 3g.40gb, "
           "4g.40gb, 7g.80gb, 1g.10gb+me, 1g.20gb" },
-        { "h100-80gb", { { "5c.7g.80gb", 1 } }, -EINVAL,
+        { "h100-80gb",
+          { { "5c.7g.80gb", 1 } },
+          -EINVAL,
           "7g.80gb cannot be cut into parts of 5 slices" },
-        { "h100-80gb", { { "1g.10gb", 5 }, { "1c.3g.40gb", 6 } }, -ENOSPC,
+        { "h100-80gb",
+          { { "1g.10gb", 5 }, { "1c.3g.40gb", 6 } },
+          -ENOSPC,
           "5 × 1g.10gb + 2 × 3g.40gb do not fit on NVIDIA H100 80GB HBM3: beside 2 × 3g.40gb there "
           "is no room for 5 × 1g.10gb; there would be for nothing" },
         { "t4", { { "1g.10gb", 1 } }, -ENOTSUP, "Tesla T4 cannot do MIG" },
@@ -965,8 +1012,8 @@ static void names_are_computed_as_clients_compute_them(void **test)
         uint64_t profile_mib, total_mib;
         uint32_t gb;
     } rows[] = {
-        { 4864, 40960, 5 },    { 9856, 40960, 10 },   { 9856, 81920, 10 },   { 71168, 143771, 71 },
-        { 22528, 183359, 23 }, { 24187, 97887, 24 },  { 81152, 81559, 80 },
+        { 4864, 40960, 5 },    { 9856, 40960, 10 },  { 9856, 81920, 10 },  { 71168, 143771, 71 },
+        { 22528, 183359, 23 }, { 24187, 97887, 24 }, { 81152, 81559, 80 },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
