@@ -167,6 +167,35 @@ static void every_code_survives_the_way_through_errno(void **state)
     assert_int_equal(grpc_code_from_errno(ENODEV), GRPC_NOT_FOUND);
 }
 
+static void foreign_errors_have_the_codes_that_grpc_gives_them(void **state)
+{
+    static const struct {
+        unsigned http;
+        enum grpc_code code;
+    } statuses[] = {
+        { 400, GRPC_INTERNAL },      { 401, GRPC_UNAUTHENTICATED }, { 403, GRPC_PERMISSION_DENIED },
+        { 404, GRPC_UNIMPLEMENTED }, { 429, GRPC_UNAVAILABLE },     { 502, GRPC_UNAVAILABLE },
+        { 503, GRPC_UNAVAILABLE },   { 504, GRPC_UNAVAILABLE },     { 500, GRPC_UNKNOWN },
+        { 200, GRPC_UNKNOWN },
+    };
+    static const struct {
+        uint32_t error;
+        enum grpc_code code;
+    } resets[] = {
+        { 0, GRPC_INTERNAL },
+        { 1, GRPC_INTERNAL },
+        { 7, GRPC_UNAVAILABLE },
+        { 8, GRPC_CANCELLED },
+        { 11, GRPC_RESOURCE_EXHAUSTED },
+        { 12, GRPC_PERMISSION_DENIED },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
+        assert_int_equal(grpc_code_from_http(statuses[i].http), statuses[i].code);
+    for (size_t i = 0; i < ARRAY_LEN(resets); i++)
+        assert_int_equal(grpc_code_from_h2(resets[i].error), resets[i].code);
+}
+
 static void a_path_is_split_at_its_last_slash(void **state)
 {
     static const struct {
@@ -380,6 +409,7 @@ int main(void)
         cmocka_unit_test(codes_have_gos_names),
         cmocka_unit_test(a_status_that_is_no_number_up_to_16_is_unknown),
         cmocka_unit_test(every_code_survives_the_way_through_errno),
+        cmocka_unit_test(foreign_errors_have_the_codes_that_grpc_gives_them),
         cmocka_unit_test(a_path_is_split_at_its_last_slash),
         cmocka_unit_test(grpc_content_types_are_told_from_others),
         cmocka_unit_test(messages_are_found_in_any_pieces),

@@ -466,6 +466,27 @@ static void after_goodbye_open_calls_finish_and_new_ones_go_elsewhere(void **sta
     grpc_server_free(old);
 }
 
+static void calls_on_servers_that_go_away_and_never_finish_are_given_up(void **state)
+{
+    struct rig *rig = *state;
+    struct grpc_server *old[5];
+
+    start_server(rig);
+    new_client(rig, (struct grpc_client_options){});
+    for (size_t i = 0; i < ARRAY_LEN(old); i++) {
+        ask(rig, "/t.Test/Hold", "", 0, false);
+        const char *text = story(rig);
+        /* Three old connections and a new one are kept. */
+        assert_int_equal(strstr(text, "did not finish this call") != NULL, i == 4);
+        old[i] = rig->server;
+        grpc_server_stop(old[i], 100000, nothing, NULL);
+        story(rig);
+        start_server(rig);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(old); i++)
+        grpc_server_free(old[i]);
+}
+
 /* ---- callbacks that do things ---- */
 
 static void callbacks_may_cancel_ask_and_free(void **state)
@@ -727,6 +748,7 @@ int main(void)
         CLIENT_TEST(a_lost_connection_fails_its_calls_and_is_made_again),
         CLIENT_TEST(a_client_that_keeps_connected_comes_back_by_itself),
         CLIENT_TEST(after_goodbye_open_calls_finish_and_new_ones_go_elsewhere),
+        CLIENT_TEST(calls_on_servers_that_go_away_and_never_finish_are_given_up),
         CLIENT_TEST(callbacks_may_cancel_ask_and_free),
         CLIENT_TEST(a_lost_connection_may_lead_to_freeing_the_client),
         CLIENT_TEST(freeing_says_goodbye_to_the_server),

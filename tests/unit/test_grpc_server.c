@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -625,6 +626,75 @@ static void a_client_that_leaves_cancels_its_calls(void **state)
     assert_int_equal(grpc_server_n_connections(rig->server), 0);
 }
 
+static void a_peer_that_breaks_the_protocol_is_told_and_dropped(void **state)
+{
+    struct rig *rig = *state;
+
+    listen_on(rig);
+    auto_close int fd = dial(rig, true);
+    ask_on(rig, fd, 1, "/t.Test/Watch");
+    settle(rig);
+    hear(rig, fd);
+    assert_int_equal(write(fd, "\0\0\1\0\0\0\0\0\0x", 10), 10); /* DATA on stream 0 */
+    assert_string_equal(hear(rig, fd), "GOAWAY last=1 error=1\nclosed");
+    assert_string_equal(buf_text(&rig->story), "later x\ncancelled /t.Test/Watch\n");
+}
+
+static void what_a_full_socket_does_not_take_is_kept_for_the_reader(void **state)
+{
+    struct rig *rig = *state;
+    auto_(buf_done) struct buf list = BUF_MAX(MIB(4)), heard = BUF_MAX(MIB(8));
+    char bytes[5000];
+
+    listen_on(rig);
+    auto_close int fd = dial(rig, true);
+    wire_frame(&rig->in, WIRE_SETTINGS, 0, 0, SPAN("\0\4\0\377\0\0"));
+    wire_frame(&rig->in, WIRE_WINDOW_UPDATE, 0, 0, SPAN("\0\377\0\0"));
+    ask_on(rig, fd, 1, "/t.Test/Watch");
+    settle(rig);
+    while (list.len < MIB(2))
+        buf_printf(&list, "%zu ", list.len);
+    assert_int_equal(grpc_call_send(rig->call, buf_span(&list), NULL), 0);
+    settle(rig);
+    ask_on(rig, fd, 3, "/t.Test/Echo"); /* it goes on listening */
+    settle(rig);
+    assert_non_null(strstr(buf_text(&rig->story), "echo x\n"));
+    grpc_call_end(rig->call, GRPC_OK, NULL);
+    for (ssize_t n; (n = read(fd, bytes, sizeof(bytes))) > 0; settle(rig))
+        assert_int_equal(buf_add(&heard, bytes, (size_t)n), 0);
+
+    struct span rest = buf_span(&heard);
+    struct wire_seen seen;
+    size_t len = 0;
+    while (wire_read(&rig->reader, &rest, &seen))
+        if (seen.type == WIRE_DATA && seen.stream == 1)
+            len += seen.payload.len;
+    assert_int_equal(len, 5 + list.len);
+    assert_int_equal(rest.len, 0);
+    assert_int_equal(seen.type, WIRE_HEADERS);
+    assert_int_equal(seen.stream, 1);
+    assert_int_equal(seen.flags & WIRE_END_STREAM, WIRE_END_STREAM);
+}
+
+static void without_descriptors_accepting_pauses_and_goes_on(void **state)
+{
+    struct rig *rig = *state;
+    struct rlimit before, none;
+    int fd;
+
+    listen_on(rig);
+    assert_int_equal(sock_connect(rig->path, &fd, NULL), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){ .rlim_cur = 3, .rlim_max = before.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    settle(rig); /* would spin for ever */
+    assert_int_equal(grpc_server_n_connections(rig->server), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    loop_advance_ms(rig->loop, 1000);
+    assert_int_equal(grpc_server_n_connections(rig->server), 1);
+    close(fd);
+}
+
 static void the_idlest_connection_makes_room_for_a_new_one(void **state)
 {
     struct rig *rig = *state;
@@ -832,6 +902,9 @@ int main(void)
         SERVER_TEST(settings_go_out_on_accept_and_the_caller_is_known),
         SERVER_TEST(a_peer_without_http2_is_dropped_after_a_while),
         SERVER_TEST(a_client_that_leaves_cancels_its_calls),
+        SERVER_TEST(a_peer_that_breaks_the_protocol_is_told_and_dropped),
+        SERVER_TEST(what_a_full_socket_does_not_take_is_kept_for_the_reader),
+        SERVER_TEST(without_descriptors_accepting_pauses_and_goes_on),
         SERVER_TEST(the_idlest_connection_makes_room_for_a_new_one),
         SERVER_TEST(stopping_is_reported_when_the_last_connection_is_gone),
         SERVER_TEST(stopping_does_not_wait_for_ever),
