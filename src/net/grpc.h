@@ -36,7 +36,7 @@ struct grpc_status {
     const char *message; /* never NULL */
 };
 
-#define GRPC_MAX_MESSAGE  MIB(4) /* what a Go peer takes; our default for what we take */
+#define GRPC_MAX_MESSAGE  MIB(4) /* what a Go peer takes, and our default too */
 #define GRPC_PREFIX_BYTES 5      /* compressed flag, length in four bytes, big end first */
 #define GRPC_MAX_STATUS   KIB(4) /* bytes of a status message that are sent or kept */
 
