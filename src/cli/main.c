@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/compat.h"
 #include "cli/verbs.h"
+#include "sim/node/mps_control.h"
 
 enum { EXIT_MISUSED = 2 };
 
@@ -18,6 +19,8 @@ static const struct verb {
     const char *sentence;
 } verbs[] = {
     { "agent", verb_agent, "offer the node's GPUs to the kubelet" },
+    { "sim", verb_sim, "make simulated GPUs, look at them and disturb them" },
+    { "try", verb_try, "see what your manifests come to on a simulated node" },
 };
 
 static const struct {
@@ -26,6 +29,7 @@ static const struct {
 } programs[] = {
     { "nvidia-device-plugin", compat_device_plugin },
     { "gpu-feature-discovery", compat_gpu_feature_discovery },
+    { SIM_MPS_CONTROL_NAME, sim_mps_control_main },
 };
 
 static void print_help(FILE *to)

@@ -6,3 +6,4 @@
 
 int verb_agent(int argc, char **argv);
 int verb_sim(int argc, char **argv);
+int verb_try(int argc, char **argv);

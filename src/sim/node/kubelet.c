@@ -647,6 +647,20 @@ const struct sim_capacity *sim_kubelet_capacity(struct sim_kubelet *kubelet, siz
     return device_books_capacity(&kubelet->books, ret_n);
 }
 
+uint32_t sim_kubelet_n_replicas(struct sim_kubelet *kubelet, const char *physical_id)
+{
+    size_t len = strlen(physical_id);
+    uint32_t n = 0;
+
+    for (size_t b = 0; b < kubelet->books.n_books; b++)
+        for (size_t i = 0; i < kubelet->books.books[b].list.n; i++) {
+            const char *id = kubelet->books.books[b].list.items[i].id;
+
+            n += strncmp(id, physical_id, len) == 0 && text_starts(id + len, "::");
+        }
+    return n;
+}
+
 uint32_t sim_kubelet_n_registrations(const struct sim_kubelet *kubelet)
 {
     return kubelet->n_registrations;

@@ -55,6 +55,8 @@ struct sim_capacity {
 
 /* By name; borrowed until the next change. */
 const struct sim_capacity *sim_kubelet_capacity(struct sim_kubelet *kubelet, size_t *ret_n);
+/* How many replicas of a physical device are listed ("GPU-…::0" …); 0 when it is not shared. */
+uint32_t sim_kubelet_n_replicas(struct sim_kubelet *kubelet, const char *physical_id);
 /* How many plugins have registered since the start, refused ones not counted. */
 uint32_t sim_kubelet_n_registrations(const struct sim_kubelet *kubelet);
 /* Whether each registered plugin has sent its first list. */
