@@ -43,8 +43,8 @@ static int run(struct bench *bench, const char *script)
 static const char *const facts[] = {
     "test \"$(ls /sys/bus/pci/devices | tr '\\n' ' ')\" = '0000:1b:00.0 0000:43:00.0 '",
     "test $(cat /sys/bus/pci/devices/0000:1b:00.0/device) = 0x2330",
-    "test $(readlink -f /sys/bus/pci/devices/0000:1b:00.0) = "
-    "/sys/devices/pci0000:1a/0000:1a:01.0/0000:1b:00.0",
+    ("test $(readlink -f /sys/bus/pci/devices/0000:1b:00.0) = "
+     "/sys/devices/pci0000:1a/0000:1a:01.0/0000:1b:00.0"),
     "test $(basename $(readlink -f /sys/bus/pci/devices/0000:1b:00.0/driver)) = nvidia",
     "test \"$(cat /sys/class/dmi/id/product_name)\" = 'tranche simulated node'",
     "test $(wc -l < /proc/driver/nvidia-caps/mig-minors) = 4322",
