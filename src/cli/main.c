@@ -19,6 +19,7 @@ static const struct verb {
     const char *sentence;
 } verbs[] = {
     { "agent", verb_agent, "offer the node's GPUs to the kubelet" },
+    { "check", verb_check, "say what is wrong in a configuration, and where" },
     { "sim", verb_sim, "make simulated GPUs, look at them and disturb them" },
     { "try", verb_try, "see what your manifests come to on a simulated node" },
 };

@@ -5,5 +5,6 @@
 #pragma once
 
 int verb_agent(int argc, char **argv);
+int verb_check(int argc, char **argv);
 int verb_sim(int argc, char **argv);
 int verb_try(int argc, char **argv);

@@ -185,13 +185,9 @@ int config_unreadable(int r, const char *path, struct err *err);
 /*
  * For `tranche check`: only the file, as the device plugin would read it, every mistake and not
  * just the first, in order of place. Warnings are what the file says in vain or probably does not
- * mean. Returns the number of errors found (0: the file is good), or -ENOMEM.
+ * mean. The findings (share/finding.h) begin with nothing but their arena. Returns the number of
+ * errors (0: the file is good), or -ENOMEM.
  */
-struct config_finding {
-    struct place place; /* 0:0: about the whole file */
-    bool is_error;      /* else a warning */
-    const char *text;   /* what is wrong, and what would be right */
-};
+struct findings;
 
-[[nodiscard]] int config_check(struct span file, struct arena *arena, size_t *ret_n,
-                               struct config_finding **ret, struct err *err);
+[[nodiscard]] int config_check(struct span file, struct findings *findings, struct err *err);

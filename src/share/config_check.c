@@ -9,7 +9,7 @@
 
 /* What is legal and yet hardly meant, on top of what a load warns of. */
 struct check {
-    struct findings findings;
+    struct findings *findings;
     struct settings settings;
     struct sharing_file sharing_file;
     struct sharing sharing;
@@ -56,7 +56,7 @@ static void warn_of_interval(struct check *check)
     const struct setting *setting = &check->settings.of[OPTION_SLEEP_INTERVAL];
 
     if (setting->source == FROM_FILE && setting->number < 1000000000)
-        finding_add(&check->findings, FINDING_WARNING, setting->place, "such as 60s",
+        finding_add(check->findings, FINDING_WARNING, setting->place, "such as 60s",
                     "a sleepInterval of %" PRId64 " ns, less than a second; a number without a "
                     "unit means nanoseconds",
                     setting->number);
@@ -73,7 +73,7 @@ static bool is_mig_name(const char *name)
 static void warn_of_name(struct check *check, const struct shared_resource *resource)
 {
     const struct setting *strategy = &check->settings.of[OPTION_MIG_STRATEGY];
-    struct findings *findings = &check->findings;
+    struct findings *findings = check->findings;
 
     if (!is_mig_name(resource->name)) {
         if (!text_equal(resource->name, "nvidia.com/gpu"))
@@ -100,10 +100,10 @@ static void warn_of_resources(struct check *check)
         const struct shared_resource *resource = &check->sharing.resources[i];
         warn_of_name(check, resource);
         if (resource->rename && strlen(resource->rename) > NAME_MAX_LEN)
-            finding_add(&check->findings, FINDING_WARNING, resource->place, NULL,
+            finding_add(check->findings, FINDING_WARNING, resource->place, NULL,
                         "%s is longer than %d characters", resource->rename, NAME_MAX_LEN);
         if (check->sharing.strategy == SHARING_MPS && resource->replicas > MPS_CLIENTS)
-            finding_add(&check->findings, FINDING_WARNING, resource->place, NULL,
+            finding_add(check->findings, FINDING_WARNING, resource->place, NULL,
                         "an MPS daemon refuses it: invalid device maximum allowed replicas "
                         "exceeded: %u > %d; on GPUs before compute capability 7.5 the most is %d",
                         resource->replicas, MPS_CLIENTS, MPS_CLIENTS_BEFORE);
@@ -114,7 +114,7 @@ static void warn_of_resources(struct check *check)
 
 static void check_tree(struct check *check, const struct value *root)
 {
-    struct findings *findings = &check->findings;
+    struct findings *findings = check->findings;
 
     config_file_read(findings, root, &check->settings, &check->sharing_file);
     warn_of_interval(check);
@@ -128,49 +128,27 @@ static void check_tree(struct check *check, const struct value *root)
     warn_of_resources(check);
 }
 
-static int hand_out(struct findings *findings, size_t *ret_n, struct config_finding **ret,
-                    struct err *err)
-{
-    struct config_finding *items =
-        arena_new_array(findings->arena, struct config_finding, findings->n);
-
-    if (!items || findings->failed)
-        return err_no_memory(err);
-    findings_sort(findings);
-    for (size_t i = 0; i < findings->n; i++) {
-        const struct finding *finding = &findings->items[i];
-        items[i] = (struct config_finding){ .place = finding->place,
-                                            .is_error = finding->kind != FINDING_WARNING,
-                                            .text = finding_words(findings->arena, finding) };
-        if (!items[i].text)
-            return err_no_memory(err);
-    }
-    *ret = items;
-    *ret_n = findings->n;
-    return (int)findings->n_errors;
-}
-
-int config_check(struct span file, struct arena *arena, size_t *ret_n, struct config_finding **ret,
-                 struct err *err)
+int config_check(struct span file, struct findings *findings, struct err *err)
 {
     static const struct yaml_limits limits = { .bytes = CONFIG_MAX_FILE_BYTES };
-    struct check check = { .findings.arena = arena };
+    struct check check = { .findings = findings };
     struct config_input nothing = { .program = PROGRAM_PLUGIN };
     enum config_request request;
     struct yaml_fault fault = {};
     struct value *root = NULL;
-    int r = settings_read(&nothing, arena, &check.settings, &request, err);
+    int r = settings_read(&nothing, findings->arena, &check.settings, &request, err);
 
-    if (r < 0)
-        return r;
-    r = yaml_read(file, &limits, arena, &root, &fault);
+    if (r == 0)
+        r = yaml_read(file, &limits, findings->arena, &root, &fault);
     if (r == -ENOMEM)
         return err_no_memory(err);
     if (r < 0) {
-        finding_add(&check.findings, FINDING_SYNTAX, fault.place, NULL, "%s", fault.text);
+        finding_add(findings, FINDING_SYNTAX, fault.place, NULL, "%s", fault.text);
     } else {
-        warn_of_documents(&check.findings, file);
+        warn_of_documents(findings, file);
         check_tree(&check, root);
     }
-    return hand_out(&check.findings, ret_n, ret, err);
+    findings_sort(findings);
+    r = findings_failed(findings, err);
+    return r < 0 ? r : (int)findings->n_errors;
 }

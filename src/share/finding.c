@@ -41,6 +41,7 @@ static char *format_text(struct arena *arena, const char *format, va_list args)
     char text[2048]; /* an err holds half of that */
 
     vsnprintf(text, sizeof(text), format, args);
+    text[text_utf8_prefix(span_of(text))] = '\0'; /* a cut may go through a character */
     return arena_strdup(arena, text);
 }
 
