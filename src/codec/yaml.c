@@ -63,7 +63,7 @@ static int copy_text(struct reader *reader, struct span text)
 {
     reader->break_added = text.len > 0 && !strchr("\r\n", text.ptr[text.len - 1]);
     reader->text = BUF_MAX(text.len + 1);
-    reader->scalar = BUF_MAX(text.len + 1); /* an escape is never shorter than what it means */
+    reader->scalar = BUF_MAX(2 * text.len); /* \L stands for three bytes */
     buf_add(&reader->text, text.ptr, text.len);
     if (reader->break_added)
         buf_add_char(&reader->text, '\n');
@@ -230,13 +230,11 @@ static size_t break_length(struct span text)
     return text.len > 1 && text.ptr[0] == '\r' && text.ptr[1] == '\n' ? 2 : 1;
 }
 
-/* Takes the breaks and the blanks around them off: one break is a space, more are one less. */
+/* Takes breaks and the blanks behind them off: one break is a space, more are one less. */
 static void fold_breaks(struct buf *scalar, struct span *raw)
 {
     size_t n_breaks = 0, n;
 
-    while (scalar->len > 0 && strchr(" \t", scalar->ptr[scalar->len - 1]))
-        scalar->len--;
     while ((n = break_length(*raw)) > 0) {
         n_breaks++;
         n += count_blanks((struct span){ raw->ptr + n, raw->len - n });

@@ -8,7 +8,9 @@
  *   aliases    share the value of their anchor; unknown ones and circles are errors
  *   merging    `<<` takes a map or a list of maps, the earlier of which wins. It acts where it
  *              stands: keys below it override what it brought, it overrides keys above it
- *   refused    tabs as indentation, control characters, bytes that are not UTF-8, even in comments
+ *   refused    tabs as indentation, control characters, bytes that are not UTF-8, even in comments;
+ *              and, unlike upstream, a dash without a value in a list that stands as far left as
+ *              its key, which libfyaml 0.7.12 cannot read
  *   documents  the first one only, empty or not; an empty text is null
  *
  * JSON is YAML and is read as well. Everything lives in the caller's arena; a value takes about
