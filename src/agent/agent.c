@@ -459,19 +459,18 @@ static void on_plugin_dir_event(void *user, enum watch_event event, const char *
         plugins_kubelet_created(agent->plugins);
 }
 
-/* "/a/b" is "/a" and "b"; a name alone is in "." */
+/* "/a/b" is "/a" and "b"; a name alone is in ".". Both are copies: configurations come and go. */
 static int split_path(struct arena *arena, const char *path, const char **ret_dir,
                       const char **ret_name, struct err *err)
 {
     const char *slash = strrchr(path, '/');
-    size_t len = slash ? (size_t)(slash - path) : 0;
+    struct span dir = { path, slash ? (size_t)(slash - path) : 0 };
 
-    *ret_name = slash ? slash + 1 : path;
-    if (slash)
-        *ret_dir = len ? arena_spandup(arena, (struct span){ path, len }) : "/";
-    else
-        *ret_dir = ".";
-    return *ret_dir ? 0 : err_no_memory(err);
+    if (dir.len == 0)
+        dir = slash ? SPAN("/") : SPAN(".");
+    *ret_dir = arena_spandup(arena, dir);
+    *ret_name = arena_strdup(arena, slash ? slash + 1 : path);
+    return *ret_dir && *ret_name ? 0 : err_no_memory(err);
 }
 
 /* Sockets go beside the kubelet's, and not always to its default folder as upstream's do: a kubelet

@@ -29,7 +29,7 @@ struct slot {
     struct mps_control *control;  /* owned; while asking */
     struct timer timer;           /* asks again; or frees a slot that has left */
     struct backoff backoff;
-    char trouble[256]; /* what was last complained about, so that it is said once */
+    char trouble[1024]; /* what was last complained about, so that it is said once */
 };
 
 struct plugins {

@@ -215,8 +215,8 @@ static void on_registered(void *user, const struct grpc_status *status, struct s
     if (accepted)
         plugin->why = (struct err){};
     else
-        err_set(&plugin->why, grpc_code_to_errno(status->code), "%s: Register failed: %s",
-                plugin->kubelet_socket, status->message);
+        err_set(&plugin->why, grpc_code_to_errno(status->code), "Register failed: %s",
+                status->message);
     break_call(plugin);
     registration_event(&plugin->registration,
                        accepted ? REGISTRATION_SAID_YES : REGISTRATION_FAILED);
