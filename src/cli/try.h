@@ -80,6 +80,7 @@ struct try_pod {
 /* A node put together in a private directory. */
 struct try_node {
     char dir[64];             /* removed by try_node_stop */
+    const struct try_plan *plan; /* borrowed, once it is started */
     struct loop *loop;
     struct sim_state *built;  /* owned; what the node is made of, until it is published */
     struct sim_state *state;  /* owned; the published one */

@@ -171,27 +171,49 @@ static void env_fill(struct environment *env, const struct try_node *node, const
         env_add(env, "%s=%s", plan->env[i].key, plan->env[i].value);
 }
 
-/* What a child said last, in one line. */
-static void last_words(struct span text, char *ret, size_t size)
+/* A log line without its time and level: "2026-11-24T08:15:13.042Z error …". */
+static struct span without_stamp(struct span line)
+{
+    struct span rest = line, time, level;
+    bool more = true;
+
+    if (span_split(&rest, ' ', &more, &time) && time.len > 10 && time.ptr[10] == 'T' &&
+        span_split(&rest, ' ', &more, &level) && more)
+        return rest;
+    return line;
+}
+
+/* What a child said last, in one line, with the user's name for the file that we made of it. */
+static void last_words(const struct try_node *node, const struct try_plan *plan, struct span text,
+                       struct buf *ret)
 {
     struct span best = {}, line;
     bool more = true;
+    char file[256];
 
     while (span_split(&text, '\n', &more, &line))
         if (span_trim(line).len > 0)
-            best = span_trim(line);
-    snprintf(ret, size, SPAN_FMT, SPAN_ARG(best));
+            best = without_stamp(span_trim(line));
+    snprintf(file, sizeof(file), "%s/config.yaml", node->dir);
+    const char *found = memmem(best.ptr, best.len, file, strlen(file));
+    if (found && plan->config_map)
+        buf_printf(ret, "%.*sConfigMap %s, key %s%.*s", (int)(found - best.ptr), best.ptr,
+                   plan->config_map, plan->config_key,
+                   (int)(best.ptr + best.len - found - strlen(file)), found + strlen(file));
+    else
+        buf_add(ret, best.ptr, best.len);
 }
 
 static void child_problem(struct try_node *node, const char *name, const struct child_exit *exit)
 {
-    char words[600];
+    auto_(buf_done) struct buf words = BUF_MAX(KIB(4));
 
-    last_words(exit->err.len ? exit->err : exit->out, words, sizeof(words));
+    last_words(node, node->plan, exit->err.len ? exit->err : exit->out, &words);
     if (exit->signum)
-        err_set(&node->problem, ECHILD, "the %s was ended by signal %d: %s", name, exit->signum, words);
+        err_set(&node->problem, ECHILD, "the %s was ended by signal %d: %s", name, exit->signum,
+                buf_text(&words));
     else
-        err_set(&node->problem, ECHILD, "the %s ended with status %d: %s", name, exit->status, words);
+        err_set(&node->problem, ECHILD, "the %s refuses: %s", name, buf_text(&words));
 }
 
 static void on_agent_exit(struct child *child, const struct child_exit *exit, void *user)
@@ -374,6 +396,7 @@ int try_node_start(struct try_node *node, const struct try_options *options,
     char plugins[256];
     int r = partition(node, plan, err);
 
+    node->plan = plan;
     if (r == 0)
         r = make_dirs(node, err);
     if (r == 0)
