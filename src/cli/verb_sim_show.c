@@ -143,7 +143,8 @@ int sim_show_processes(const struct sim_state *state, FILE *to, struct err *err)
 
 int sim_show_faults(const struct sim_state *state, FILE *to, struct err *err)
 {
-    auto_(table_done) struct table table = TABLE("CALL", "GPU", "AFTER", "TIMES", "CODE", "HANGS");
+    auto_(table_done) struct table table =
+        TABLE("CALL", "GPU", "AFTER", "TIMES", "STRUCK", "CODE", "HANGS");
 
     for (size_t i = 0; i < SIM_MAX_FAULTS; i++) {
         const struct sim_fault *fault = &state->faults[i];
@@ -160,6 +161,7 @@ int sim_show_faults(const struct sim_state *state, FILE *to, struct err *err)
             table_cell(&table, "all");
         else
             table_printf(&table, "%u", fault->times);
+        table_printf(&table, "%u", fault->struck);
         table_cell(&table, sim_code_name(fault->code));
         if (fault->hang_ms == SIM_FOREVER)
             table_cell(&table, "forever");
@@ -290,10 +292,11 @@ static json_t *json_faults(const struct sim_state *state)
         if (fault->armed)
             json_array_append_new(
                 list,
-                json_pack("{s:s, s:o, s:I, s:I, s:I, s:s, s:o}", "call", fault->call, "gpu",
+                json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:s, s:o}", "call", fault->call, "gpu",
                           fault->gpu < 0 ? json_null() : json_integer(fault->gpu), "after",
-                          (json_int_t)fault->after, "times", (json_int_t)fault->times, "code",
-                          (json_int_t)fault->code, "codeName", sim_code_name(fault->code), "hangMs",
+                          (json_int_t)fault->after, "times", (json_int_t)fault->times, "struck",
+                          (json_int_t)fault->struck, "code", (json_int_t)fault->code, "codeName",
+                          sim_code_name(fault->code), "hangMs",
                           fault->hang_ms == SIM_FOREVER ? json_string("forever")
                                                         : json_integer(fault->hang_ms)));
     }

@@ -279,6 +279,7 @@ int sim_fault_add(struct sim_state *state, const struct sim_fault *fault, struct
             continue;
         *slot = *fault;
         slot->armed = false;
+        slot->struck = 0;
         slot->number = ++state->n_faults;
         slot->armed = true;
         state->n_armed++;

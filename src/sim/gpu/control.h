@@ -63,7 +63,7 @@ void sim_return(struct sim_state *state, uint32_t gpu);
 /* --- faults on demand --------------------------------------------------------------------- */
 
 /*
- * Arms one; `armed` and `number` are not looked at. The call must be one that the library has, or a
+ * Arms one; `armed`, `number` and `struck` are not looked at. The call must be one that the library has, or a
  * pattern with `*` that matches some. -ENOSPC when SIM_MAX_FAULTS are armed already.
  */
 [[nodiscard]] int sim_fault_add(struct sim_state *state, const struct sim_fault *fault,

@@ -133,7 +133,8 @@ static uint32_t wake_word(const struct sim_state *state)
 
 static bool fault_matches(const struct sim_fault *fault, const char *call, int32_t gpu)
 {
-    return fault->armed && (fault->gpu < 0 || fault->gpu == gpu) && text_matches(fault->call, call);
+    return fault->armed && (fault->times == 0 || fault->struck < fault->times) &&
+           (fault->gpu < 0 || fault->gpu == gpu) && text_matches(fault->call, call);
 }
 
 static void fault_disarm(struct sim_state *state, struct sim_fault *fault)
@@ -160,14 +161,13 @@ static bool fault_take(struct sim_state *state, const char *call, int32_t gpu,
             fault->after--;
             break;
         }
+        fault->struck++;
         *ret = *fault;
         *ret_slot = i;
         struck = true;
         /* A fault that holds its callers until it is disarmed does not disarm itself. */
-        if (fault->times == 1 && fault->hang_ms != SIM_FOREVER)
+        if (fault->struck == fault->times && fault->hang_ms != SIM_FOREVER)
             fault_disarm(state, fault);
-        else if (fault->times > 1)
-            fault->times--;
     }
     sim_state_unlock(state);
     return struck;

@@ -172,6 +172,7 @@ struct sim_fault {
     int32_t gpu;        /* -1: any */
     uint32_t after;     /* matching calls that still succeed */
     uint32_t times;     /* calls that then fail; 0: all */
+    uint32_t struck;    /* calls that it has caught so far */
     uint32_t code;      /* the nvmlReturn_t it answers */
     uint32_t hang_ms;   /* sleeps this long first; 0xffffffff: until the fault is disarmed */
 };
