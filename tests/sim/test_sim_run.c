@@ -56,6 +56,10 @@ static const char *const facts[] = {
     "echo x > /dev/null && test -c /dev/null && test -d /dev/shm",
     "test -e /run/tranche/sim/state",
     "test $(id -u) = 0",
+    "nvidia-smi | grep -q '570.124.06, a driver simulated'",
+    "! nvidia-smi --query-gpu=name 2> /dev/null",
+    ("test \"$(TRANCHE_SIM_PROGRAM=echo nvidia-smi -r -i 0,1 | tr '\\n' ,)\" = "
+     "'sim reset 0,sim reset 1,'"),
     "test -e ${LD_LIBRARY_PATH%%:*}/libnvidia-ml.so.1",
     "test \"$(cat /proc/self/comm)\" = cat", /* the rest of /proc is the machine's */
 };

@@ -300,15 +300,30 @@ static void write_libraries(struct tree *tree, const struct sim_state *state)
     tree_link(tree, SIM_ROOT_LIBRARIES "/libnvidia-ml.so", "libnvidia-ml.so.1");
 }
 
-/* nvidia-smi answers, since installers run it to see whether a driver is there; the rest refuse. */
+/*
+ * nvidia-smi does what other programs run it for: to see whether a driver is there, and (partition
+ * tools, on Ampere) to reset GPUs. sim_run says where our own program is. The rest refuse.
+ */
+static const char nvidia_smi[] =
+    "#!/bin/sh\n"
+    "case \"$1\" in\n"
+    "'') echo 'NVIDIA-SMI %s, a driver simulated by tranche with %u GPUs' ;;\n"
+    "-r | --gpu-reset)\n"
+    "    case \"$2\" in -i | --id) gpus=$3 ;; *) gpus=all ;; esac\n"
+    "    for gpu in $(echo \"$gpus\" | tr , ' '); do\n"
+    "        \"${TRANCHE_SIM_PROGRAM:-tranche}\" sim reset \"$gpu\" || exit\n"
+    "    done ;;\n"
+    "*)\n"
+    "    echo \"nvidia-smi $*: not a part of the simulated driver\" >&2\n"
+    "    exit 1 ;;\n"
+    "esac\n";
+
 static void write_programs(struct tree *tree, const struct sim_state *state)
 {
     static const char *const names[] = { "nvidia-debugdump", "nvidia-persistenced",
                                          "nvidia-cuda-mps-control", "nvidia-cuda-mps-server" };
 
-    tree_file(tree, "usr/bin/nvidia-smi", 0755,
-              "#!/bin/sh\necho 'NVIDIA-SMI %s, a driver simulated by tranche with %u GPUs'\n",
-              state->driver_version, state->n_gpus);
+    tree_file(tree, "usr/bin/nvidia-smi", 0755, nvidia_smi, state->driver_version, state->n_gpus);
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         tree_file(tree, tree_at(tree, "usr/bin/%s", names[i]), 0755,
                   "#!/bin/sh\necho '%s: not a part of the simulated driver' >&2\nexit 1\n",

@@ -312,6 +312,14 @@ static int set_environment(const struct view *view, struct err *err)
              old && *old ? ":" : "", old ? old : "");
     if (setenv("LD_LIBRARY_PATH", paths, 1) < 0 || setenv("TRANCHE_SIM", view->dir, 1) < 0)
         return err_no_memory(err);
+
+    /* For the node's nvidia-smi, which asks us to reset GPUs. */
+    ssize_t n = readlink("/proc/self/exe", paths, sizeof(paths) - 1);
+    if (n > 0) {
+        paths[n] = '\0';
+        if (setenv("TRANCHE_SIM_PROGRAM", paths, 0) < 0)
+            return err_no_memory(err);
+    }
     return 0;
 }
 

@@ -10,8 +10,9 @@
  *     /dev/nvidia…, the driver's libraries and programs       are DIR/root's
  *     /run/tranche/sim                                        is DIR
  *
- * /proc/modules is left out on a kernel without modules. What the program writes elsewhere is
- * written on the machine; new files directly in /dev or /run are its own.
+ * Its environment gains TRANCHE_SIM and a place in LD_LIBRARY_PATH. /proc/modules is left out on a
+ * kernel without modules. What the program writes elsewhere is written on the machine; new files
+ * directly in /dev or /run are its own.
  */
 #pragma once
 
