@@ -44,7 +44,7 @@ struct world {
     bool answered;
     int r;
     size_t n_pods;
-    char text[256], first_id[64], pod[64], share[16];
+    char text[1024], first_id[64], pod[64], share[16];
 };
 
 static void on_list(struct grpc_call *call, struct span request, void *user)
