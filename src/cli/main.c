@@ -27,10 +27,11 @@ static const struct verb {
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
+    bool stand_in; /* only for simulated nodes: not a program that anybody should install */
 } programs[] = {
-    { "nvidia-device-plugin", compat_device_plugin },
-    { "gpu-feature-discovery", compat_gpu_feature_discovery },
-    { SIM_MPS_CONTROL_NAME, sim_mps_control_main },
+    { "nvidia-device-plugin", compat_device_plugin, false },
+    { "gpu-feature-discovery", compat_gpu_feature_discovery, false },
+    { SIM_MPS_CONTROL_NAME, sim_mps_control_main, true },
 };
 
 static void print_help(FILE *to)
@@ -48,7 +49,8 @@ static void print_help(FILE *to)
                 "\n"
                 "Called by another program's name it behaves as that program:\n");
     for (size_t i = 0; i < ARRAY_LEN(programs); i++)
-        fprintf(to, "  %s\n", programs[i].name);
+        if (!programs[i].stand_in)
+            fprintf(to, "  %s\n", programs[i].name);
 }
 
 static const struct verb *find_verb(const char *name)
