@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -219,6 +220,8 @@ int verb_try(int argc, char **argv)
     struct err err = {};
     int r = parse_options(argc, argv, &options, &err);
 
+    /* A reader that goes away (`| head`) must not leave the node behind. */
+    signal(SIGPIPE, SIG_IGN);
     if (r == 1) {
         fputs(help, stdout);
         return 0;

@@ -230,6 +230,17 @@ class Rules(unittest.TestCase):
         self.assertNotIn("\x1b", done.stdout)
         self.assertTrue(done.stdout.isascii())
 
+    def test_a_reader_that_goes_away_leaves_nothing_behind(self):
+        env = dict(os.environ, TMPDIR=TMP)
+        done = subprocess.run(f"{TRANCHE} try --gpus 16xh100-80gb -o json | head -c 10", shell=True, env=env,
+                              capture_output=True, timeout=60)
+        self.assertEqual(len(done.stdout), 10)
+        for _ in range(100):
+            if not os.listdir(TMP):
+                break
+            time.sleep(0.05)
+        self.assertEqual(os.listdir(TMP), [])
+
     def test_serve_stays_until_it_is_told_to_go(self):
         env = dict(os.environ, TMPDIR=TMP)
         child = subprocess.Popen([TRANCHE, "try", "--gpus", "t4", "--serve"], stdout=subprocess.PIPE,
