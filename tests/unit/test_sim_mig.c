@@ -467,6 +467,35 @@ static void all_media_engines_leave_none_for_others(void **test)
     assert_int_equal(gi->start, 3);
 }
 
+/* On the real boards one limit often hides another; here each stands alone. */
+static void each_limit_binds_on_its_own(void **test)
+{
+    static const size_t engines[] = {
+        offsetof(struct sim_profile, copy_engines), offsetof(struct sim_profile, decoders),
+        offsetof(struct sim_profile, encoders),     offsetof(struct sim_profile, jpegs),
+        offsetof(struct sim_profile, ofas),
+    };
+    auto_free struct sim_state *fresh = mig_node("h100-80gb"), *state = mig_node("h100-80gb");
+    struct sim_gpu *gpu = &state->gpus[0];
+
+    gpu->profiles[G1].max_instances = 2;
+    assert_int_equal(sim_gi_capacity(gpu, G1), 2);
+    *gpu = fresh->gpus[0];
+    gpu->compute_slices = 3;
+    assert_int_equal(sim_gi_capacity(gpu, G1), 3);
+
+    /* Of 60 engines, promised as twice 30, one profile takes 50. */
+    for (size_t i = 0; i < ARRAY_LEN(engines); i++) {
+        *gpu = fresh->gpus[0];
+        *(uint32_t *)((char *)&gpu->profiles[G3] + engines[i]) = 30;
+        *(uint32_t *)((char *)&gpu->profiles[G4] + engines[i]) = 50;
+        assert_int_equal(sim_gi_capacity(gpu, G3), 2);
+        create(state, G4, 0);
+        assert_int_equal(sim_gi_capacity(gpu, G3), 0);
+        assert_int_equal(sim_gi_capacity(gpu, G1), 3);
+    }
+}
+
 static void nothing_is_created_while_mig_is_off(void **test)
 {
     auto_free struct sim_state *state = node("h100-80gb");
@@ -1161,6 +1190,7 @@ int main(void)
         cmocka_unit_test(place_can_be_chosen_where_the_driver_would_run_into_a_wall),
         cmocka_unit_test(wrong_places_and_profiles_are_told_apart),
         cmocka_unit_test(all_media_engines_leave_none_for_others),
+        cmocka_unit_test(each_limit_binds_on_its_own),
         cmocka_unit_test(nothing_is_created_while_mig_is_off),
         cmocka_unit_test(first_instance_needs_a_gpu_without_clients),
         cmocka_unit_test(what_is_held_stays_and_the_holder_is_named),
