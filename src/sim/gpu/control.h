@@ -63,8 +63,8 @@ void sim_return(struct sim_state *state, uint32_t gpu);
 /* --- faults on demand --------------------------------------------------------------------- */
 
 /*
- * Arms one; `armed`, `number` and `struck` are not looked at. The call must be one that the library has, or a
- * pattern with `*` that matches some. -ENOSPC when SIM_MAX_FAULTS are armed already.
+ * Arms one; `armed`, `number` and `struck` are not looked at. The call must be one that the library
+ * has, or a pattern with `*` that matches some. -ENOSPC when SIM_MAX_FAULTS are armed already.
  */
 [[nodiscard]] int sim_fault_add(struct sim_state *state, const struct sim_fault *fault,
                                 struct err *err);

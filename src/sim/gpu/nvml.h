@@ -116,7 +116,7 @@ enum {
     NVML_GPM_VERSION = 1,
 };
 
-#define NVML_NO_INSTANCE 0xffffffffu           /* a GI or CI id where there is none */
+#define NVML_NO_INSTANCE   0xffffffffu           /* a GI or CI id where there is none */
 #define NVML_VALUE_UNKNOWN 0xffffffffffffffffull /* usedGpuMemory that nobody can tell */
 
 /* The version word in the first u32 of a versioned struct. */
@@ -468,7 +468,7 @@ struct nvml_fbc_stats {
 };
 
 #define NVML_CALL(name, parameters) [[gnu::visibility("default")]] nvmlReturn_t name parameters;
-#define NVML_REFUSED(name) [[gnu::visibility("default")]] nvmlReturn_t name(void);
+#define NVML_REFUSED(name)          [[gnu::visibility("default")]] nvmlReturn_t name(void);
 #include "sim/gpu/nvml_calls.def"
 #undef NVML_CALL
 #undef NVML_REFUSED

@@ -28,17 +28,17 @@ enum {
     SIM_MAX_GPU_INSTANCES = 8, /* per GPU, spec/mig §1.1 */
     SIM_MAX_COMPUTE_INSTANCES = 8,
     SIM_MAX_PLACEMENTS = 8,
-    SIM_MAX_PROCESSES = 256,   /* per node */
-    SIM_MAX_EVENTS = 256,      /* ring of events that waiting clients have not seen */
+    SIM_MAX_PROCESSES = 256, /* per node */
+    SIM_MAX_EVENTS = 256,    /* ring of events that waiting clients have not seen */
     SIM_MAX_FAULTS = 32,
-    SIM_N_ACTIVITIES = 14,     /* GPM metrics 1..13, spec/nvml §7; 0 is not used */
-    SIM_N_VIOLATIONS = 8,      /* performance policies 0..5, then application and base clocks */
-    SIM_N_LINK_ERRORS = 5,     /* replay, recovery, CRC flit, CRC data, ECC data */
+    SIM_N_ACTIVITIES = 14, /* GPM metrics 1..13, spec/nvml §7; 0 is not used */
+    SIM_N_VIOLATIONS = 8,  /* performance policies 0..5, then application and base clocks */
+    SIM_N_LINK_ERRORS = 5, /* replay, recovery, CRC flit, CRC data, ECC data */
     SIM_STATE_VERSION = 1,
 };
 
 #define SIM_NO_INSTANCE 0xffffffffu /* a gi_id or ci_id where there is none */
-#define SIM_FOREVER 0xffffffffu
+#define SIM_FOREVER     0xffffffffu
 
 #define SIM_STATE_MAGIC 0x54524e4353494d31ull /* "TRNCSIM1" */
 
@@ -59,8 +59,8 @@ struct sim_compute_instance {
     uint32_t id, profile; /* the CI profile id equals the enum */
     uint32_t start, size; /* compute slices inside the GPU instance */
     uint32_t multiprocessors;
-    uint32_t generation;  /* from sim_gpu.instance_generation; part of the UUID and the handles */
-    char uuid[48];        /* "MIG-…" of the MIG device this compute instance is */
+    uint32_t generation; /* from sim_gpu.instance_generation; part of the UUID and the handles */
+    char uuid[48];       /* "MIG-…" of the MIG device this compute instance is */
 };
 
 struct sim_gpu_instance {
@@ -79,8 +79,8 @@ struct sim_link {
 };
 
 struct sim_gpu {
-    char model[32];  /* the catalogue's name: "h100-80gb" */
-    char name[96];   /* "NVIDIA H100 80GB HBM3" */
+    char model[32]; /* the catalogue's name: "h100-80gb" */
+    char name[96];  /* "NVIDIA H100 80GB HBM3" */
     char uuid[48], serial[30], part_number[32], vbios[32];
     uint32_t minor;
     uint32_t pci_domain, pci_bus, pci_device;
@@ -125,7 +125,7 @@ struct sim_gpu {
     uint32_t last_xid;
 
     uint32_t n_links;
-    uint32_t nvlink_version, nvlink_mbps;       /* of one link and direction */
+    uint32_t nvlink_version, nvlink_mbps;      /* of one link and direction */
     uint32_t nvlink_tx_kibps, nvlink_rx_kibps; /* all links together */
     struct sim_link links[SIM_MAX_LINKS];
 
@@ -149,9 +149,9 @@ struct sim_gpu {
 struct sim_process {
     bool exists;
     uint32_t pid;
-    uint32_t gpu;            /* index into gpus */
-    uint32_t gi_id, ci_id;   /* 0xffffffff: the whole GPU */
-    uint32_t kind;           /* 0 compute, 1 graphics, 2 MPS */
+    uint32_t gpu;          /* index into gpus */
+    uint32_t gi_id, ci_id; /* 0xffffffff: the whole GPU */
+    uint32_t kind;         /* 0 compute, 1 graphics, 2 MPS */
     uint64_t memory_bytes;
     uint32_t sm_pct, memory_pct, encoder_pct, decoder_pct, jpeg_pct, ofa_pct;
     char name[64];
@@ -167,14 +167,14 @@ struct sim_event {
 /* A fault on demand: the nth matching call fails, or hangs. */
 struct sim_fault {
     bool armed;
-    uint32_t number;    /* of all faults ever armed: tells it from the next one in its slot */
-    char call[64];      /* "nvmlDeviceGetUUID"; a `*` in it stands for any characters */
-    int32_t gpu;        /* -1: any */
-    uint32_t after;     /* matching calls that still succeed */
-    uint32_t times;     /* calls that then fail; 0: all */
-    uint32_t struck;    /* calls that it has caught so far */
-    uint32_t code;      /* the nvmlReturn_t it answers */
-    uint32_t hang_ms;   /* sleeps this long first; 0xffffffff: until the fault is disarmed */
+    uint32_t number;  /* of all faults ever armed: tells it from the next one in its slot */
+    char call[64];    /* "nvmlDeviceGetUUID"; a `*` in it stands for any characters */
+    int32_t gpu;      /* -1: any */
+    uint32_t after;   /* matching calls that still succeed */
+    uint32_t times;   /* calls that then fail; 0: all */
+    uint32_t struck;  /* calls that it has caught so far */
+    uint32_t code;    /* the nvmlReturn_t it answers */
+    uint32_t hang_ms; /* sleeps this long first; 0xffffffff: until the fault is disarmed */
 };
 
 /* How GPUs reach each other: nvmlGpuTopologyLevel_t, symmetric. */
@@ -206,7 +206,7 @@ struct sim_state {
     struct sim_fault faults[SIM_MAX_FAULTS];
     uint32_t n_armed;  /* faults that are armed: the one word every call looks at */
     uint32_t n_faults; /* ever armed */
-    uint64_t n_calls; /* NVML calls answered so far, all processes */
+    uint64_t n_calls;  /* NVML calls answered so far, all processes */
 };
 
 /* Makes an empty node in memory: magic, version, size and a fresh lock; everything else zero. */
@@ -244,8 +244,9 @@ void sim_state_unlock(struct sim_state *state);
 /* Call with the lock held after a change: counts the generation and wakes waiting clients. */
 void sim_state_changed(struct sim_state *state);
 
-/* What a GPU, or one of its GPU instances, is busy with: its own load and its processes', in percent
- * and at most 100. Of an instance (not SIM_NO_INSTANCE) only the processes'. Call with the lock. */
+/* What a GPU, or one of its GPU instances, is busy with: its own load and its processes', in
+ * percent and at most 100. Of an instance (not SIM_NO_INSTANCE) only the processes'. Call with the
+ * lock. */
 struct sim_load {
     uint32_t sm_pct, memory_pct, encoder_pct, decoder_pct, jpeg_pct, ofa_pct;
 };
