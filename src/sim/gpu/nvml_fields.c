@@ -60,13 +60,18 @@ static nvmlReturn_t ecc_total(const struct field *field)
                         : gpu->ecc_uncorrected[counter] + gpu->sram_ecc_uncorrected[counter]);
 }
 
-/* 29 single-bit, 30 double-bit, 31 pending. */
+/* 29 single-bit, 30 double-bit; 31 any pending, 92 and 93 by cause, of which a double bit is one.
+ */
 static nvmlReturn_t retired_pages(const struct field *field)
 {
-    if (field->gpu->architecture >= NVML_ARCH_AMPERE)
+    const struct sim_gpu *gpu = field->gpu;
+
+    if (gpu->architecture >= NVML_ARCH_AMPERE)
         return NVML_NOT_SUPPORTED;
-    return give_u64(field, field->id == 31 ? field->gpu->retirement_pending
-                                           : field->gpu->retired_pages[field->id - 29]);
+    if (field->id == 92)
+        return give_u64(field, 0);
+    return give_u64(field,
+                    field->id >= 31 ? gpu->retirement_pending : gpu->retired_pages[field->id - 29]);
 }
 
 /* 142 correctable, 143 uncorrectable, 144 pending, 145 failure. */
@@ -314,6 +319,7 @@ static const struct {
     { 83, 83, NVML_VALUE_U64, energy },
     { 90, 90, NVML_VALUE_U32, link_speed },
     { 91, 91, NVML_VALUE_U32, link_count },
+    { 92, 93, NVML_VALUE_U64, retired_pages },
     { 94, 95, NVML_VALUE_U32, pcie_replays },
     { 138, 141, NVML_VALUE_U64, link_throughput },
     { 142, 145, NVML_VALUE_U32, remapped_rows },
