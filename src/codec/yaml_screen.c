@@ -3,8 +3,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* Directives (%YAML, %TAG) cost libfyaml time by the square of their number. */
-enum { DIRECTIVES_LIMIT = 64 };
+/* Directives (%YAML, %TAG), and blank lines between those of a scalar, cost libfyaml time by the
+ * square of their number. */
+enum { DIRECTIVES_LIMIT = 64, BLANK_LINES_LIMIT = 1000 };
 
 int yaml_fault_set(struct yaml_fault *fault, struct place place, int code, const char *format, ...)
 {
@@ -99,9 +100,33 @@ static int screen_character(struct cursor cursor, size_t len, struct yaml_fault 
     return 0;
 }
 
+/* Counts the blank lines in a row, character by character. */
+struct blank_lines {
+    size_t n;
+    bool said; /* something, in the line so far */
+};
+
+static int screen_blank_lines(struct blank_lines *blank, struct cursor cursor,
+                              struct yaml_fault *fault)
+{
+    char c = cursor.rest.ptr[0];
+
+    if (c == '\n') {
+        blank->n = blank->said ? 0 : blank->n + 1;
+        blank->said = false;
+    } else if (c != ' ' && c != '\t' && c != '\r') {
+        blank->said = true;
+    }
+    if (blank->n > BLANK_LINES_LIMIT)
+        return yaml_fault_set(fault, cursor.place, EFBIG, "more than %d blank lines in a row",
+                              BLANK_LINES_LIMIT);
+    return 0;
+}
+
 static int screen_text(struct cursor cursor, struct yaml_fault *fault)
 {
     size_t len, n_directives = 0, n_old_breaks = 0;
+    struct blank_lines blank = {};
     int r = 0;
 
     for (; cursor.rest.len > 0; step(&cursor, len)) {
@@ -109,6 +134,8 @@ static int screen_text(struct cursor cursor, struct yaml_fault *fault)
         r = screen_character(cursor, len, fault);
         if (r == 0 && cursor.rest.ptr[0] == '%' && cursor.place.column == 1)
             r = screen_directive(cursor, ++n_directives, fault);
+        if (r == 0)
+            r = screen_blank_lines(&blank, cursor, fault);
         if (r < 0)
             return r;
         n_old_breaks += is_old_break(code_point(cursor.rest.ptr, len));

@@ -214,9 +214,8 @@ static enum text_kind kind_of_tree(const struct value *root)
         return TEXT_MIG;
     if (has_any_key(root, keys, ARRAY_LEN(keys)))
         return TEXT_PLUGIN;
-    /* `version: v1` and nothing else is the empty configuration */
-    return root->kind == VALUE_MAP && root->n_entries == 1 &&
-                   value_is_text(value_get(root, "version"), "v1")
+    /* a version and nothing else is the empty configuration */
+    return root->kind == VALUE_MAP && root->n_entries == 1 && value_get(root, "version")
                ? TEXT_PLUGIN
                : TEXT_OTHER;
 }

@@ -330,6 +330,24 @@ static void deep_towers_end_early(void **state)
     }
 }
 
+static void a_desert_of_blank_lines_is_not_crossed(void **state)
+{
+    auto_(buf_done) struct buf text = BUF_MAX(MIB(1));
+    char fault[512];
+
+    buf_add_text(&text, "a: |\n  b\n");
+    for (int n = 0; n < 1000; n++)
+        buf_add_text(&text, n % 2 ? "\n" : "  \r\n");
+    buf_add_text(&text, "  c\n");
+    assert_int_equal(limited(buf_text(&text), (struct yaml_limits){}, fault), 0);
+    buf_add_text(&text, "d: |\n  b\n");
+    for (int n = 0; n < 1001; n++)
+        buf_add_text(&text, "\n");
+    buf_add_text(&text, "  c\n");
+    assert_int_equal(limited(buf_text(&text), (struct yaml_limits){}, fault), -EFBIG);
+    assert_string_equal(fault, "more than 1000 blank lines in a row");
+}
+
 static void many_equal_keys_are_settled_quickly(void **state)
 {
     auto_(buf_done) struct buf text = BUF_MAX(MIB(1));
@@ -472,6 +490,7 @@ int main(void)
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(a_bomb_of_aliases_is_defused),
         cmocka_unit_test(deep_towers_end_early),
+        cmocka_unit_test(a_desert_of_blank_lines_is_not_crossed),
         cmocka_unit_test(many_equal_keys_are_settled_quickly),
         cmocka_unit_test(all_documents_of_a_file),
         cmocka_unit_test(every_lack_of_memory_is_survived),
