@@ -147,13 +147,12 @@ struct waiting {
     uint32_t n;
 };
 
-/* Takes what is there now. */
+/* Takes what is there now. Call with the state and sets.lock held. */
 static void take_events(struct waiting *waiting, struct event_set *set)
 {
     struct sim_state *state = waiting->door->state;
     const struct sim_event *event;
 
-    sim_state_lock(state);
     while (waiting->n < waiting->max && (event = sim_event_next(state, set->cursor))) {
         if (event->sequence <= set->cursor) { /* a damaged ring must not turn us round for ever */
             set->cursor = state->n_events;
@@ -163,19 +162,23 @@ static void take_events(struct waiting *waiting, struct event_set *set)
         if (wants(set, event))
             waiting->ret_events[waiting->n++] = *event;
     }
-    sim_state_unlock(state);
 }
 
 /* One look: NVML_TIMEOUT when there is nothing yet. */
 static nvmlReturn_t look(struct waiting *waiting, struct event_set *set)
 {
+    struct sim_state *state = waiting->door->state;
+
+    /* The state first, as in a call that registers, or both wait for each other. */
+    sim_state_lock(state);
     pthread_mutex_lock(&sets.lock);
-    if (set->freed) {
-        pthread_mutex_unlock(&sets.lock);
-        return NVML_INVALID_ARGUMENT;
-    }
-    take_events(waiting, set);
+    bool freed = set->freed;
+    if (!freed)
+        take_events(waiting, set);
     pthread_mutex_unlock(&sets.lock);
+    sim_state_unlock(state);
+    if (freed)
+        return NVML_INVALID_ARGUMENT;
     if (waiting->n > 0)
         return NVML_SUCCESS;
     if (!door_state())
