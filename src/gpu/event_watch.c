@@ -11,7 +11,6 @@
 enum {
     EVENTS_AT_ONCE = 16,
     WAIT_GRACE_MS = 10000, /* a wait that has not come back by then hangs */
-    REGISTER_DEADLINE_MS = 5000,
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 10000,
 
@@ -133,6 +132,7 @@ struct watched_gpu {
 
 struct event_watch {
     struct loop *loop;
+    uint32_t deadline_ms;
     struct event_watch_calls calls;
     void *user;
     struct worker *worker;
@@ -296,7 +296,7 @@ static void start_registering(struct event_watch *watch, struct watched_gpu *gpu
     job->gpu = gpu;
     job->index = (uint32_t)(gpu - watch->gpus);
     if (worker_submit(gpu->worker, register_gpu, job, on_registered, job, drop_job,
-                      REGISTER_DEADLINE_MS, NULL) < 0) {
+                      watch->deadline_ms, NULL) < 0) {
         drop_job(job);
         return;
     }
@@ -347,8 +347,9 @@ void event_watch_forget(struct event_watch *watch, uint32_t index)
 
 /* ---- life ---- */
 
-int event_watch_new(struct loop *loop, struct nvml *nvml, const struct event_watch_calls *calls,
-                    void *user, struct event_watch **ret, struct err *err)
+int event_watch_new(struct loop *loop, struct nvml *nvml, uint32_t deadline_ms,
+                    const struct event_watch_calls *calls, void *user, struct event_watch **ret,
+                    struct err *err)
 {
     auto_free struct event_watch *watch = mem_alloc(sizeof(*watch));
     struct event_set *set = mem_alloc(sizeof(*set));
@@ -361,6 +362,7 @@ int event_watch_new(struct loop *loop, struct nvml *nvml, const struct event_wat
     *set = (struct event_set){ .refs = 1, .nvml = nvml };
     *watch = (struct event_watch){
         .loop = loop,
+        .deadline_ms = deadline_ms,
         .calls = *calls,
         .user = user,
         .set = set,

@@ -37,8 +37,9 @@ struct event_watch_calls {
 
 struct event_watch;
 
-/* `calls` is copied. NVML must stay initialised; the watch holds it so for calls that hang. */
-[[nodiscard]] int event_watch_new(struct loop *loop, struct nvml *nvml,
+/* `calls` is copied; deadline_ms is for the call that registers a GPU. NVML must stay initialised;
+ * the watch holds it so for calls that hang. */
+[[nodiscard]] int event_watch_new(struct loop *loop, struct nvml *nvml, uint32_t deadline_ms,
                                   const struct event_watch_calls *calls, void *user,
                                   struct event_watch **ret, struct err *err);
 void event_watch_free(struct event_watch *watch); /* NULL is fine; never waits */

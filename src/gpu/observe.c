@@ -170,6 +170,7 @@ struct slot { /* one GPU, by NVML index */
     const char *problem;     /* NULL, or why the facts are not of today: borrowed from last_word */
     bool linked;             /* the topology knows this GPU */
     char last_word[256];
+    char watch_problem[256]; /* "" unless it cannot be watched for errors */
 };
 
 struct observer {
@@ -220,6 +221,8 @@ static const char *problem_of(const struct observer *observer, const struct slot
         return observer->node_problem.text;
     if (slot->problem)
         return slot->problem;
+    if (slot->watch_problem[0])
+        return slot->watch_problem;
     return observer->wait_problem[0] ? observer->wait_problem : NULL;
 }
 
@@ -258,6 +261,13 @@ static void publish(struct observer *observer)
     observer->current = inventory;
     if (observer->calls.inventory)
         observer->calls.inventory(observer->user, inventory);
+}
+
+/* What is known is seen in another light. The first inventory waits for the first scan. */
+static void republish(struct observer *observer)
+{
+    if (observer->current)
+        publish(observer);
 }
 
 /* ---- the end of a scan ---- */
@@ -516,6 +526,7 @@ static void forget_slots_from(struct observer *observer, uint32_t first)
         struct slot *slot = &observer->slots[i];
         gpu_facts_free(steal(slot->facts));
         slot->problem = NULL;
+        slot->watch_problem[0] = '\0';
         slot->linked = false;
         if (observer->events)
             event_watch_forget(observer->events, i);
@@ -527,6 +538,8 @@ static void end_session(struct observer *observer)
 {
     event_watch_free(steal(observer->events));
     observer->wait_problem[0] = '\0';
+    for (size_t i = 0; i < INVENTORY_MAX_GPUS; i++)
+        observer->slots[i].watch_problem[0] = '\0';
     if (observer->session)
         nvml_shutdown(observer->source->nvml);
     observer->session = false;
@@ -669,7 +682,7 @@ static void on_xid(struct observer *observer, const struct gpu_event *event)
         make_ill(observer, event->index, event->gi, event->ci, reason);
     for (uint32_t i = 0; event->index == EVENT_UNKNOWN_GPU && i < observer->n_slots; i++)
         make_ill(observer, i, HEALTH_NO_INSTANCE, HEALTH_NO_INSTANCE, reason);
-    publish(observer);
+    republish(observer);
 }
 
 static void on_event(void *user, const struct gpu_event *event)
@@ -693,23 +706,30 @@ static void on_event(void *user, const struct gpu_event *event)
     observer_rescan(observer); /* what NVML says about the GPU may be different now */
 }
 
+/* Failures that a scan sees, too, and that end when the GPU is well again. */
+static bool is_the_scans_business(int r)
+{
+    return r == -ETIMEDOUT || r == -ENODEV || r == -EUCLEAN;
+}
+
+/* A GPU that cannot be watched is not to be trusted, until the try after a later scan succeeds; one
+ * that has no events to watch for is as healthy as scans find it. */
 static void on_registered(void *user, uint32_t index, int r, const struct err *err)
 {
     struct observer *observer = user;
+    struct slot *slot = &observer->slots[index];
+    bool refused = err && r != -ENOTSUP && !is_the_scans_business(r);
 
-    if (!err ||
-        r == -ETIMEDOUT) /* the next scan finds it hanging, and asks again when it answers */
-        return;
-    if (r == -ENOTSUP) {
+    if (r == -ENOTSUP)
         notice(observer, &(struct observer_notice){ .kind = NOTICE_NOT_WATCHED,
                                                     .gpu = uuid_of(observer, index),
                                                     .gi = HEALTH_NO_INSTANCE,
                                                     .ci = HEALTH_NO_INSTANCE,
                                                     .text = err->text });
-        return;
-    }
-    make_ill(observer, index, HEALTH_NO_INSTANCE, HEALTH_NO_INSTANCE, err->text);
-    publish(observer);
+    else if (err)
+        event_watch_forget(observer->events, index);
+    snprintf(slot->watch_problem, sizeof(slot->watch_problem), "%.200s", refused ? err->text : "");
+    republish(observer);
 }
 
 /* That a GPU is lost is no reason to mistrust the others: the scan finds out which one. */
@@ -724,8 +744,7 @@ static void on_waiting(void *user, const struct err *err)
                                       .text = err ? err->text : NULL });
     snprintf(observer->wait_problem, sizeof(observer->wait_problem), "%.200s",
              err && err->code != ENODEV ? err->text : "");
-    if (!observer->scanning)
-        publish(observer);
+    republish(observer);
     observer_rescan(observer);
 }
 
@@ -748,13 +767,14 @@ static const struct event_watch_calls event_calls = {
 /* Watches every GPU that has answered; those that do not are asked again after a later scan. */
 static void watch_gpus(struct observer *observer)
 {
+    uint32_t deadline_ms = or_default(observer->options.deadline_ms, DEFAULT_DEADLINE_MS);
     struct err err = {};
 
     if (!observer->options.watch_events || !observer->session ||
         !xid_filter_watches(&observer->options.xids))
         return;
-    if (!observer->events && event_watch_new(observer->loop, observer->source->nvml, &event_calls,
-                                             observer, &observer->events, &err) < 0) {
+    if (!observer->events && event_watch_new(observer->loop, observer->source->nvml, deadline_ms,
+                                             &event_calls, observer, &observer->events, &err) < 0) {
         on_unavailable(observer, &err);
         return;
     }
@@ -775,8 +795,7 @@ struct inventory *observer_inventory(const struct observer *observer)
 void observer_clear_health(struct observer *observer)
 {
     ailments_clear(&observer->ailments);
-    if (!observer->scanning)
-        publish(observer);
+    republish(observer);
     observer_rescan(observer);
 }
 
@@ -811,13 +830,13 @@ void observer_stop(struct observer *observer)
         return;
     timer_stop(&observer->interval);
     timer_stop(&observer->patience);
+    end_session(observer); /* its registrations are jobs of the workers below */
     worker_free(observer->worker);
     worker_free(observer->link_worker);
     for (size_t i = 0; i < INVENTORY_MAX_GPUS; i++) {
         worker_free(observer->slots[i].worker);
         gpu_facts_free(observer->slots[i].facts);
     }
-    end_session(observer);
     source_unref(observer->source);
     node_facts_free(observer->node);
     mem_free(observer->topology);
