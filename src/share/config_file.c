@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "share/go_text.h"
+#include "share/key_path.h"
 
 /* What the readers of one file share. */
 struct reading_file {
@@ -194,17 +195,6 @@ static const struct section sections[] = {
 
 enum { MAX_FIELDS = OPTION_N + ARRAY_LEN(sections) };
 
-/* The last part of `path` when the rest of it is `parent`, else NULL. */
-static const char *leaf_under(const char *path, const char *parent)
-{
-    size_t len = strlen(parent);
-
-    if (strncmp(path, parent, len) != 0 || (len > 0 && path[len] != '.'))
-        return NULL;
-    const char *leaf = path + len + (len > 0);
-    return *leaf && !strchr(leaf, '.') ? leaf : NULL;
-}
-
 /* A key of a section: an option, or a section inside it. */
 struct field {
     const char *name;
@@ -219,36 +209,12 @@ static size_t list_fields(const char *path, struct field fields[MAX_FIELDS])
     size_t n = 0;
 
     for (size_t i = 0; i < OPTION_N; i++)
-        if (options[i].key[0] && (leaf = leaf_under(options[i].key, path)))
+        if (options[i].key[0] && (leaf = key_leaf_under(options[i].key, path)))
             fields[n++] = (struct field){ .name = leaf, .option = &options[i] };
     for (size_t i = 0; i < ARRAY_LEN(sections); i++)
-        if ((leaf = leaf_under(sections[i].path, path)))
+        if ((leaf = key_leaf_under(sections[i].path, path)))
             fields[n++] = (struct field){ .name = leaf, .section = &sections[i] };
     return n;
-}
-
-static int compare_entries(const void *a, const void *b)
-{
-    const struct value_entry *x = *(const struct value_entry *const *)a;
-    const struct value_entry *y = *(const struct value_entry *const *)b;
-
-    return strcmp(x->key, y->key);
-}
-
-/* Upstream goes from YAML through JSON, which sorts the keys: of two spellings the later counts. */
-static const struct value_entry **sorted_entries(struct reading_file *file, const struct value *map)
-{
-    const struct value_entry **sorted =
-        arena_new_array(file->findings->arena, const struct value_entry *, map->n_entries);
-
-    if (!sorted) {
-        out_of_memory(file);
-        return NULL;
-    }
-    for (size_t i = 0; i < map->n_entries; i++)
-        sorted[i] = &map->entries[i];
-    qsort(sorted, map->n_entries, sizeof(*sorted), compare_entries);
-    return sorted;
 }
 
 static struct field *find_field(struct field *fields, size_t n, const char *key)
@@ -272,11 +238,14 @@ static void note_spelling(struct reading_file *file, struct field *field,
 static void read_struct(struct reading_file *file, const struct section *section,
                         const struct value *value);
 
+/* Of two spellings of a key the one that sorts last counts. */
 static void read_fields(struct reading_file *file, const struct value *map, struct field *fields,
                         size_t n, const char *owner)
 {
-    const struct value_entry **sorted = sorted_entries(file, map);
+    const struct value_entry **sorted = go_sorted_entries(file->findings->arena, map);
 
+    if (!sorted)
+        out_of_memory(file);
     for (size_t i = 0; sorted && i < map->n_entries; i++) {
         struct field *field = find_field(fields, n, sorted[i]->key);
         if (!field)
@@ -420,7 +389,7 @@ const char *config_file_section_of(const char *key)
         if (!dot || strcasecmp(dot + 1, key) != 0)
             continue;
         for (size_t k = 0; k < ARRAY_LEN(sections); k++)
-            if (leaf_under(options[i].key, sections[k].path))
+            if (key_leaf_under(options[i].key, sections[k].path))
                 return sections[k].path;
     }
     return NULL;

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "base/mem.h"
+enum { SORTED_MAX_BYTES = 16 << 20 }; /* pointers to the entries of the largest map there is */
 
 static const char *const kinds[VALUE_N_KINDS] = {
     [VALUE_NULL] = "null",    [VALUE_BOOL] = "bool",     [VALUE_INT] = "number",
@@ -13,6 +13,26 @@ static const char *const kinds[VALUE_N_KINDS] = {
 const char *go_json_kind(const struct value *value)
 {
     return kinds[value->kind];
+}
+
+/* ---- order ---- */
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp((*(const struct value_entry *const *)a)->key,
+                  (*(const struct value_entry *const *)b)->key);
+}
+
+const struct value_entry **go_sorted_entries(struct arena *arena, const struct value *map)
+{
+    const struct value_entry **sorted =
+        arena_new_array(arena, const struct value_entry *, map->n_entries);
+
+    for (size_t i = 0; sorted && i < map->n_entries; i++)
+        sorted[i] = &map->entries[i];
+    if (sorted)
+        qsort(sorted, map->n_entries, sizeof(*sorted), compare_keys);
+    return sorted;
 }
 
 /* ---- quoting ---- */
@@ -68,25 +88,14 @@ static void add_json_string(struct buf *out, struct span text)
     buf_add_char(out, '"');
 }
 
-static int compare_keys(const void *a, const void *b)
-{
-    return strcmp((*(const struct value_entry *const *)a)->key,
-                  (*(const struct value_entry *const *)b)->key);
-}
-
 static void add_json(struct buf *out, const struct value *value);
 
 static void add_json_map(struct buf *out, const struct value *map)
 {
-    const struct value_entry **sorted = mem_alloc((map->n_entries + 1) * sizeof(*sorted));
+    auto_(arena_done) struct arena arena = ARENA_MAX(SORTED_MAX_BYTES);
+    const struct value_entry **sorted = go_sorted_entries(&arena, map);
 
-    if (!sorted) {
-        out->failed = true;
-        return;
-    }
-    for (size_t i = 0; i < map->n_entries; i++)
-        sorted[i] = &map->entries[i];
-    qsort(sorted, map->n_entries, sizeof(*sorted), compare_keys);
+    out->failed |= !sorted;
     buf_add_char(out, '{');
     for (size_t i = 0; i < map->n_entries && !out->failed; i++) {
         if (i > 0)
@@ -96,7 +105,6 @@ static void add_json_map(struct buf *out, const struct value *map)
         add_json(out, sorted[i]->value);
     }
     buf_add_char(out, '}');
-    mem_free(sorted);
 }
 
 static void add_json_list(struct buf *out, const struct value *list)

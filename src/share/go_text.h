@@ -17,6 +17,11 @@ enum { GO_JSON_MAX_BYTES = 400 }; /* of a value in a sentence; more is cut and e
 /* Compact JSON with sorted keys, as sigs.k8s.io/yaml makes it of YAML; NULL without memory. */
 [[nodiscard]] char *go_json(struct arena *arena, const struct value *value);
 
+/* The entries of a map by key, in byte order: what upstream sees, since its YAML goes through JSON.
+ * n_entries of them; NULL without memory. */
+[[nodiscard]] const struct value_entry **go_sorted_entries(struct arena *arena,
+                                                           const struct value *map);
+
 /* "null", "bool", "number", "string", "array" or "object". */
 const char *go_json_kind(const struct value *value);
 

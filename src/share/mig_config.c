@@ -414,27 +414,17 @@ static void read_config(struct findings *findings, const struct value_entry *fro
     warn_of_overlap(findings, ret);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp((*(const struct value_entry *const *)a)->key,
-                  (*(const struct value_entry *const *)b)->key);
-}
-
 /* The configurations keep the order of the file, but are checked in that of their names, as
  * upstream does: the first complaint is then upstream's first one. */
 static void read_sorted(struct findings *findings, const struct value *map,
                         struct mig_config *configs)
 {
-    const struct value_entry **sorted =
-        arena_new_array(findings->arena, const struct value_entry *, map->n_entries);
+    const struct value_entry **sorted = go_sorted_entries(findings->arena, map);
 
     if (!sorted) {
         findings->failed = true;
         return;
     }
-    for (size_t i = 0; i < map->n_entries; i++)
-        sorted[i] = &map->entries[i];
-    qsort(sorted, map->n_entries, sizeof(*sorted), compare_names);
     for (size_t i = 0; i < map->n_entries; i++)
         read_config(findings, sorted[i], &configs[sorted[i] - map->entries]);
 }

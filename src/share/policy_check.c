@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "share/key_path.h"
 
 enum field_type {
     FIELD_OBJECT,
@@ -158,17 +159,6 @@ static void check_field(struct findings *findings, const struct field *field,
 
 /* ---- members ---- */
 
-/* The last part of `path` when the rest of it is `parent`, else NULL. */
-static const char *member_of(const char *path, const char *parent)
-{
-    size_t len = strlen(parent);
-
-    if (strncmp(path, parent, len) != 0 || (len > 0 && path[len] != '.'))
-        return NULL;
-    const char *member = path + len + (len > 0);
-    return *member && !strchr(member, '.') ? member : NULL;
-}
-
 /* In an object with more members than are listed, only a near miss is worth a word. */
 static void check_members(struct findings *findings, const char *parent, const struct value *map,
                           bool closed)
@@ -177,7 +167,7 @@ static void check_members(struct findings *findings, const char *parent, const s
     size_t n = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(fields) && n < MAX_MEMBERS; i++)
-        if ((member = member_of(fields[i].path, parent)))
+        if ((member = key_leaf_under(fields[i].path, parent)))
             known[n++] = member;
     if (closed || map->n_duplicates > 0) {
         findings_keys(findings, map, known, n, true, NULL);
