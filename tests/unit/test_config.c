@@ -1156,58 +1156,73 @@ static void limits_are_sentences(void **state)
     assert_non_null(strstr(err.text, "error converting YAML to JSON: yaml: "));
 }
 
-/* With the nth allocation failing, a load says so and nothing else happens; at last it succeeds. */
+/* ---- lack of memory ---- */
+
+static const struct load_case scarce[] = {
+    { "everything", PLUGIN,
+      "version: v1\nfoo: 1\nflags: {migStrategy: none, MIGSTRATEGY: x, plugin: "
+      "{deviceListStrategy: [envvar, cdi-cri]}, gfd: {sleepInterval: 5s}}\n"
+      "resources: {gpus: [{pattern: '*', name: gpu}]}\nimex: {channelIDs: [0]}\n"
+      "sharing: {perDevice: true, timeSlicing: {renameByDefault: true, resources: [{name: gpu, "
+      "replicas: 010, rename: x, devices: [0, '1:2', GPU-" UUID "]}, {name: gpu, replicas: 2, "
+      "devices: [3]}]}, mps: {resources: [{name: gpu, replicas: 2, devices: 3, rename: yy}, "
+      "{name: gpu, replicas: 3}]}}\n",
+      .env = { "MPS_ROOT=/m" }, .argv = { "--cdi-feature-flags=a,b" },
+      .error = "devices of nvidia.com/gpu are in the entry" },
+    { "warnings", PLUGIN,
+      TIME_SLICING("{name: gpu, replicas: 3, devices: [0]}, {name: gpu, replicas: 2, x: y}"),
+      .wants = { " x3 " } },
+    { "a wrong type", PLUGIN, IN_PLUGIN("passDeviceSpecs: [{a: b}], deviceListStrategy: {a: b}"),
+      .error = "invalid deviceListStrategy" },
+    { "a wrong variable", PLUGIN, NULL, .env = { "GDS_ENABLED=x" },
+      .error = "could not parse \"x\"" },
+    { "a wrong flag", PLUGIN, NULL, .argv = { "--gds-enabled=x" }, .error = "parse error" },
+    { "a wrong value", PLUGIN, NULL, .argv = { "--mig-strategy=x" },
+      .error = "unknown MIG strategy" },
+};
+
+/* One load with the nth allocation of the system failing (0: none), in an arena of that size. */
+static int load_scarcely(const struct load_case *c, unsigned long n, size_t arena_bytes)
+{
+    auto_(arena_done) struct arena arena = ARENA_MAX(arena_bytes);
+    struct span file = c->file ? span_of(c->file) : (struct span){};
+    const char *env[2] = { c->env[0] };
+    struct config_input input = { .program = c->program,
+                                  .argc = count_of(c->argv, ARRAY_LEN(c->argv)),
+                                  .argv = c->argv,
+                                  .environ = env };
+    struct config_warnings warnings = {};
+    struct config *config = NULL;
+    struct err err = {};
+
+    mem_fail_from(n);
+    int r = config_load(&input, c->file ? &file : NULL, "config.yaml", true, &arena, &config,
+                        &warnings, &err);
+    mem_fail_from(0);
+    assert_true(r == 0 || !config);
+    assert_true(r == 0 || err.code == -r);
+    return r;
+}
+
+/* Each time one allocation more succeeds, until none is left to fail. */
 static void lack_of_memory_is_said_wherever_it_strikes(void **state)
 {
-    static const struct load_case cases[] = {
-        { "everything", PLUGIN,
-          "version: v1\nfoo: 1\nflags: {migStrategy: none, MIGSTRATEGY: x, plugin: "
-          "{deviceListStrategy: [envvar, cdi-cri]}, gfd: {sleepInterval: 5s}}\n"
-          "resources: {gpus: [{pattern: '*', name: gpu}]}\nimex: {channelIDs: [0]}\n"
-          "sharing: {perDevice: true, timeSlicing: {renameByDefault: true, resources: [{name: gpu, "
-          "replicas: 010, rename: x, devices: [0, '1:2', GPU-" UUID "]}, {name: gpu, replicas: 2, "
-          "devices: [3]}]}, mps: {resources: [{name: gpu, replicas: 2, devices: 3, rename: yy}, "
-          "{name: gpu, replicas: 3}]}}\n",
-          .env = { "MPS_ROOT=/m" }, .argv = { "--cdi-feature-flags=a,b" },
-          .error = "devices of nvidia.com/gpu are in the entry" },
-        { "warnings", PLUGIN,
-          TIME_SLICING("{name: gpu, replicas: 3, devices: [0]}, {name: gpu, replicas: 2, x: y}"),
-          .wants = { " x3 " } },
-        { "a wrong type", PLUGIN,
-          IN_PLUGIN("passDeviceSpecs: [{a: b}], deviceListStrategy: {a: b}"),
-          .error = "invalid deviceListStrategy" },
-        { "a wrong variable", PLUGIN, NULL, .env = { "GDS_ENABLED=x" },
-          .error = "could not parse \"x\"" },
-        { "a wrong flag", PLUGIN, NULL, .argv = { "--gds-enabled=x" }, .error = "parse error" },
-        { "a wrong value", PLUGIN, NULL, .argv = { "--mig-strategy=x" },
-          .error = "unknown MIG strategy" },
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(scarce); i++) {
         unsigned long n = 1;
-        for (; n < 2000; n++) {
-            auto_(arena_done) struct arena arena = ARENA_MAX(CONFIG_ARENA_BYTES);
-            auto_(buf_done) struct buf out = BUF_MAX(MIB(1));
-            struct err err = {};
-            struct span file = cases[i].file ? span_of(cases[i].file) : (struct span){};
-            const char *env[2] = { cases[i].env[0] };
-            struct config_input input = { .program = cases[i].program,
-                                          .argc = count_of(cases[i].argv, 6),
-                                          .argv = cases[i].argv,
-                                          .environ = env };
-            struct config_warnings warnings = {};
-            struct config *config = NULL;
-            mem_fail_from(n);
-            int r = config_load(&input, cases[i].file ? &file : NULL, "config.yaml", true, &arena,
-                                &config, &warnings, &err);
-            mem_fail_from(0);
-            if (r != -ENOMEM)
-                break;
-            assert_null(config);
-            assert_int_equal(err.code, ENOMEM);
-        }
+        while (n < 2000 && load_scarcely(&scarce[i], n, CONFIG_ARENA_BYTES) == -ENOMEM)
+            n++;
         assert_in_range(n, 2, 1999);
-        check_case(&cases[i]);
+        check_case(&scarce[i]);
+    }
+}
+
+static void a_full_arena_is_lack_of_memory(void **state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(scarce); i++) {
+        size_t bytes = 0;
+        while (bytes < MIB(1) && load_scarcely(&scarce[i], 0, bytes) == -ENOMEM)
+            bytes += 16;
+        assert_in_range(bytes, 16, MIB(1) - 1);
     }
 }
 
@@ -1244,6 +1259,7 @@ int main(void)
         cmocka_unit_test(an_unreadable_file_has_upstreams_sentence),
         cmocka_unit_test(limits_are_sentences),
         cmocka_unit_test(lack_of_memory_is_said_wherever_it_strikes),
+        cmocka_unit_test(a_full_arena_is_lack_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

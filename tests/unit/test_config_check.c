@@ -269,6 +269,15 @@ static void lack_of_memory_is_said_wherever_it_strikes(void **state)
         assert_int_equal(err.code, ENOMEM);
     }
     assert_in_range(n, 2, 999);
+    size_t bytes = 0;
+    for (int r = -ENOMEM; r == -ENOMEM; bytes += 16) {
+        auto_(arena_done) struct arena arena = ARENA_MAX(bytes);
+        struct findings findings = { .arena = &arena };
+        struct err err = {};
+        r = config_check(SPAN(text), &findings, &err);
+        assert_true(r >= 0 || err.code == -r);
+    }
+    assert_in_range(bytes, 1000, MIB(1));
 }
 
 int main(void)
