@@ -163,8 +163,7 @@ static int make_labels(struct gfd *gfd, struct arena *arena, struct label_set **
                        inventory->problems[0].text);
     if (inventory->vgpu.scanned && inventory->vgpu.problem)
         return err_set(err, EINVAL, "%s: %s", prefix, inventory->vgpu.problem);
-    int r = label_build(inventory, gfd->config, gfd->timestamp, arena, ret, err);
-    return r < 0 ? err_wrap(err, r, "%s", prefix) : 0;
+    return label_build(inventory, gfd->config, gfd->timestamp, arena, ret, err);
 }
 
 static int make_and_write(struct gfd *gfd, struct err *err)

@@ -20,6 +20,8 @@ static const struct verb {
 } verbs[] = {
     { "agent", verb_agent, "offer the node's GPUs to the kubelet" },
     { "check", verb_check, "say what is wrong in a configuration, and where" },
+    { "describe", verb_describe, "all about this node on one page" },
+    { "get", verb_get, "list GPUs, devices, resources or labels of this node" },
     { "sim", verb_sim, "make simulated GPUs, look at them and disturb them" },
     { "try", verb_try, "see what your manifests come to on a simulated node" },
 };

@@ -6,5 +6,7 @@
 
 int verb_agent(int argc, char **argv);
 int verb_check(int argc, char **argv);
+int verb_describe(int argc, char **argv);
+int verb_get(int argc, char **argv);
 int verb_sim(int argc, char **argv);
 int verb_try(int argc, char **argv);
