@@ -1,8 +1,10 @@
 #include "cli/node.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "gpu/observe.h"
 
 const char node_options_help[] =
@@ -81,6 +83,13 @@ int node_arguments(struct node *node, int argc, char **argv, struct err *err)
 
 static int no_driver(const struct err *why, struct err *err)
 {
+    const char *simulated = getenv("TRANCHE_SIM");
+
+    if (simulated && *simulated)
+        return err_set(err, ENODEV,
+                       "there is no simulated node in %s ($TRANCHE_SIM); to make one: "
+                       "tranche sim create --gpus 8xh100-80gb --dir %s",
+                       simulated, simulated);
     return err_set(err, ENODEV,
                    "there is no NVIDIA driver here (%s); to try it with simulated GPUs: "
                    "tranche sim create --gpus 8xh100-80gb --dir DIR, then TRANCHE_SIM=DIR",
@@ -136,6 +145,8 @@ int node_look(struct node *node, bool links, struct err *err)
     if (node->line.request != CONFIG_RUN)
         return err_set(err, EINVAL, "say `tranche version` for the version");
     tell_warnings(&node->line);
+    if (node->root && !file_exists(node->root))
+        return err_set(err, ENOENT, "--root %s: there is no such directory", node->root);
     r = scan_options_make(node->line.config, node->root, node->line.config->container_driver_root,
                           &node->arena, &options.scan, err);
     if (r < 0)
