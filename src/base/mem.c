@@ -2,12 +2,14 @@
 
 #include <stdlib.h>
 
-static unsigned long fail_from, asked;
+static unsigned long fail_from, asked; /* atomic: workers ask for memory, too */
 
 static int refused(void)
 {
-    asked++;
-    return fail_from && asked >= fail_from;
+    unsigned long n = __atomic_add_fetch(&asked, 1, __ATOMIC_RELAXED);
+    unsigned long from = __atomic_load_n(&fail_from, __ATOMIC_RELAXED);
+
+    return from && n >= from;
 }
 
 void *mem_alloc(size_t size)
@@ -27,11 +29,11 @@ void mem_free(void *pointer)
 
 void mem_fail_from(unsigned long n)
 {
-    fail_from = n;
-    asked = 0;
+    __atomic_store_n(&fail_from, n, __ATOMIC_RELAXED);
+    __atomic_store_n(&asked, 0, __ATOMIC_RELAXED);
 }
 
 unsigned long mem_count(void)
 {
-    return asked;
+    return __atomic_load_n(&asked, __ATOMIC_RELAXED);
 }

@@ -7,10 +7,10 @@
 
 #include "base/mem.h"
 #include "gpu/assemble.h"
-#include "gpu/devnode.h"
 #include "gpu/event_watch.h"
 #include "gpu/facts.h"
 #include "gpu/nvml_abi.h"
+#include "gpu/observe_job.h"
 #include "net/worker.h"
 
 enum {
@@ -18,154 +18,14 @@ enum {
     DEFAULT_DEADLINE_MS = 5000,
     DEFAULT_PATIENCE_MS = 1000,
     DEFAULT_START_DEADLINE_MS = 60000,
-    SOURCE_ARENA_BYTES = 64 << 10,
 };
-
-/* ---- what threads share ---- */
-
-/* Where facts come from. Jobs hold references, since a call that hangs outlives the observer. */
-struct source {
-    unsigned refs; /* atomic */
-    struct arena arena;
-    struct nvml *nvml; /* a reference, or NULL */
-    int root;
-    struct scan_options options; /* strings in the arena */
-};
-
-static struct source *source_ref(struct source *source)
-{
-    __atomic_add_fetch(&source->refs, 1, __ATOMIC_RELAXED);
-    return source;
-}
-
-static void source_unref(struct source *source)
-{
-    if (!source || __atomic_sub_fetch(&source->refs, 1, __ATOMIC_ACQ_REL) > 0)
-        return;
-    base_close(&source->root);
-    nvml_unref(source->nvml);
-    arena_done(&source->arena);
-    mem_free(source);
-}
-DEFINE_FREEP(struct source, source_unref)
-
-static int copy_option(struct arena *arena, const char **text, struct err *err)
-{
-    if (*text && !(*text = arena_strdup(arena, *text)))
-        return err_no_memory(err);
-    return 0;
-}
-
-static int source_new(struct nvml *nvml, const struct scan_options *options, struct source **ret,
-                      struct err *err)
-{
-    auto_(source_unrefp) struct source *source = mem_alloc(sizeof(*source));
-
-    if (!source)
-        return err_no_memory(err);
-    *source = (struct source){
-        .refs = 1,
-        .arena = ARENA_MAX(SOURCE_ARENA_BYTES),
-        .nvml = nvml ? nvml_ref(nvml) : NULL,
-        .root = -1,
-        .options = *options,
-    };
-    int r = copy_option(&source->arena, &source->options.root, err);
-    if (r == 0)
-        r = copy_option(&source->arena, &source->options.driver_root, err);
-    if (r == 0)
-        r = copy_option(&source->arena, &source->options.machine_type_file, err);
-    if (r == 0)
-        r = devnode_root(options->root ? options->root : "/", &source->root, err);
-    if (r == 0)
-        *ret = steal(source);
-    return r;
-}
-
-/* One question on a thread, and its answer: the node, a GPU, or the links between GPUs. */
-struct job {
-    struct source *source; /* a reference */
-    bool start;            /* the node: initialise NVML and leave it so… */
-    bool started;          /* …which happened, and nobody has taken over the shutdown yet */
-    uint32_t index;        /* the GPU */
-    uint64_t indices;      /* the GPUs whose links are wanted */
-    int r;
-    struct err err;
-    struct node_facts *node;
-    struct gpu_facts *gpu;
-    struct topology *topology;
-};
-
-static void drop_job(void *arg)
-{
-    struct job *job = arg;
-
-    node_facts_free(job->node);
-    gpu_facts_free(job->gpu);
-    mem_free(job->topology);
-    if (job->started)
-        nvml_shutdown(job->source->nvml);
-    source_unref(job->source);
-    mem_free(job);
-}
-
-static struct job *job_new(struct source *source)
-{
-    struct job *job = mem_alloc(sizeof(*job));
-
-    if (job)
-        job->source = source_ref(source);
-    return job;
-}
-
-/* ---- on threads ---- */
-
-static void read_node(void *arg)
-{
-    struct job *job = arg;
-    struct source *source = job->source;
-
-    if (job->start) {
-        job->r = nvml_init(source->nvml, &job->err);
-        if (job->r < 0)
-            return;
-        job->started = true;
-    }
-    job->r = facts_read_node(source->nvml, source->root, &source->options, &job->node, &job->err);
-}
-
-static void read_gpu(void *arg)
-{
-    struct job *job = arg;
-    struct nvml *nvml = job->source->nvml;
-
-    job->r = nvml_init(nvml, &job->err);
-    if (job->r < 0)
-        return;
-    job->r = facts_read_gpu(nvml, job->source->root, job->index, job->source->options.links,
-                            &job->gpu, &job->err);
-    nvml_shutdown(nvml);
-}
-
-static void read_links(void *arg)
-{
-    struct job *job = arg;
-    struct nvml *nvml = job->source->nvml;
-
-    job->topology = mem_alloc(sizeof(*job->topology));
-    job->r = job->topology ? nvml_init(nvml, &job->err) : err_no_memory(&job->err);
-    if (job->r < 0)
-        return;
-    topology_read(nvml, job->indices, job->topology);
-    nvml_shutdown(nvml);
-}
 
 /* ---- the observer ---- */
 
 struct slot { /* one GPU, by NVML index */
     struct observer *observer;
     struct worker *worker; /* NULL before its first scan */
-    struct job *job;
+    struct observe_job *job;
     struct gpu_facts *facts; /* the best we have: the last complete ones, else an identity */
     const char *problem;     /* NULL, or why the facts are not of today: borrowed from last_word */
     bool linked;             /* the topology knows this GPU */
@@ -187,13 +47,13 @@ struct observer {
     struct slot slots[INVENTORY_MAX_GPUS];
 
     struct worker *link_worker; /* NULL unless links are being read, or hang */
-    struct job *link_job;
+    struct observe_job *link_job;
     struct topology *topology;
     bool links_failed; /* not in this scan any more */
 
     bool scanning, again;
     bool hurried; /* patience is over: publish what is there */
-    struct job *node_job;
+    struct observe_job *node_job;
     unsigned n_pending; /* GPUs that have not answered in this scan */
     struct timer interval, patience;
 
@@ -312,7 +172,7 @@ static bool links_wanted(const struct observer *observer, uint64_t *ret_indices)
 
 static void settle(struct observer *observer);
 
-static void keep_topology(struct observer *observer, struct job *job)
+static void keep_topology(struct observer *observer, struct observe_job *job)
 {
     mem_free(observer->topology);
     observer->topology = steal(job->topology);
@@ -323,13 +183,13 @@ static void keep_topology(struct observer *observer, struct job *job)
 static void on_links_read(void *user, int r)
 {
     struct observer *observer = user;
-    struct job *job = steal(observer->link_job);
+    struct observe_job *job = steal(observer->link_job);
 
     observer->links_failed = r < 0 || job->r < 0;
     if (r == 0) {
         if (job->r == 0)
             keep_topology(observer, job);
-        drop_job(job);
+        observe_job_drop(job);
         worker_free(steal(observer->link_worker)); /* not needed again for a long time */
     }
     settle(observer);
@@ -347,13 +207,14 @@ static bool links_are_there(struct observer *observer)
     if (!observer->link_worker &&
         worker_new(observer->loop, "gpu-links", &observer->link_worker, NULL) < 0)
         return true;
-    struct job *job = job_new(observer->source);
+    struct observe_job *job = observe_job_new(observer->source);
     if (!job)
         return true;
     job->indices = indices;
-    if (worker_submit(observer->link_worker, read_links, job, on_links_read, observer, drop_job,
+    if (worker_submit(observer->link_worker, observe_read_links, job, on_links_read, observer,
+                      observe_job_drop,
                       or_default(observer->options.deadline_ms, DEFAULT_DEADLINE_MS), NULL) < 0) {
-        drop_job(job);
+        observe_job_drop(job);
         return true;
     }
     observer->link_job = job;
@@ -451,7 +312,7 @@ static void on_gpu_read(void *user, int r)
 {
     struct slot *slot = user;
     struct observer *observer = slot->observer;
-    struct job *job = steal(slot->job);
+    struct observe_job *job = steal(slot->job);
 
     if (r < 0) {
         set_late(slot);
@@ -460,7 +321,7 @@ static void on_gpu_read(void *user, int r)
             set_problem(slot, "%s", job->err.text);
         else
             keep_facts(slot, steal(job->gpu));
-        drop_job(job);
+        observe_job_drop(job);
     }
     observer->n_pending--;
     settle(observer);
@@ -484,14 +345,14 @@ static int ask_gpu(struct slot *slot, struct err *err)
             return r;
         worker_on_return(slot->worker, on_gpu_returned, slot);
     }
-    struct job *job = job_new(observer->source);
+    struct observe_job *job = observe_job_new(observer->source);
     if (!job)
         return err_no_memory(err);
     job->index = index;
-    int r = worker_submit(slot->worker, read_gpu, job, on_gpu_read, slot, drop_job,
+    int r = worker_submit(slot->worker, observe_read_gpu, job, on_gpu_read, slot, observe_job_drop,
                           or_default(observer->options.deadline_ms, DEFAULT_DEADLINE_MS), err);
     if (r < 0) {
-        drop_job(job);
+        observe_job_drop(job);
         return r;
     }
     slot->job = job;
@@ -560,7 +421,7 @@ static void fail_scan(struct observer *observer, const struct err *err)
     finish_scan(observer);
 }
 
-static void keep_node(struct observer *observer, struct job *job)
+static void keep_node(struct observer *observer, struct observe_job *job)
 {
     forget_slots_from(observer, job->node->n_gpus);
     observer->n_slots = job->node->n_gpus;
@@ -572,7 +433,7 @@ static void keep_node(struct observer *observer, struct job *job)
 static void on_node_read(void *user, int r)
 {
     struct observer *observer = user;
-    struct job *job = steal(observer->node_job);
+    struct observe_job *job = steal(observer->node_job);
     struct err err = {};
 
     if (r < 0) {
@@ -584,14 +445,14 @@ static void on_node_read(void *user, int r)
         observer->session |= job->started;
         job->started = false;
         keep_node(observer, job);
-        drop_job(job);
+        observe_job_drop(job);
         ask_gpus(observer);
         return;
     }
     err = job->err;
     if (ends_session(job->r))
         end_session(observer);
-    drop_job(job);
+    observe_job_drop(job);
     fail_scan(observer, &err);
 }
 
@@ -602,7 +463,7 @@ static void on_node_returned(void *user)
 
 static void start_scan(struct observer *observer)
 {
-    struct job *job = job_new(observer->source);
+    struct observe_job *job = observe_job_new(observer->source);
     struct err err = {};
 
     timer_stop(&observer->interval);
@@ -614,12 +475,12 @@ static void start_scan(struct observer *observer)
         uint32_t deadline_ms =
             job->start ? or_default(observer->options.start_deadline_ms, DEFAULT_START_DEADLINE_MS)
                        : or_default(observer->options.deadline_ms, DEFAULT_DEADLINE_MS);
-        r = worker_submit(observer->worker, read_node, job, on_node_read, observer, drop_job,
-                          deadline_ms, &err);
+        r = worker_submit(observer->worker, observe_read_node, job, on_node_read, observer,
+                          observe_job_drop, deadline_ms, &err);
     }
     if (r < 0) {
         if (job)
-            drop_job(job);
+            observe_job_drop(job);
         if (r == -EBUSY)
             err_set(&err, ETIMEDOUT, "NVML has not answered");
         fail_scan(observer, &err);
