@@ -217,7 +217,7 @@ static void on_scan_failed(struct gfd *gfd)
     err_set(&err, gfd->scan_error.code,
             "error creating labeler: failed to initialize resource manager: %s",
             gfd->scan_error.text);
-    if (gfd->config->fail_on_init_error || !gfd->nvml || observer_inventory(gfd->observer)) {
+    if (gfd->config->fail_on_init_error || !gfd->nvml) {
         end_run(gfd, &err);
         return;
     }

@@ -53,6 +53,7 @@ struct event_job {
     struct watched_gpu *gpu; /* the one to register; NULL once the watch is gone */
     uint32_t index;          /* its index */
     nvmlDevice_t device;
+    uint32_t wait_ms; /* for the first event */
     int r;
     struct err err;
     size_t n_events;
@@ -102,7 +103,7 @@ static void wait_for_events(void *arg)
 {
     struct event_job *job = arg;
     const struct nvml *nvml = job->set->nvml;
-    uint32_t timeout_ms = EVENT_WAIT_MS;
+    uint32_t timeout_ms = job->wait_ms;
 
     for (job->n_events = 0; job->n_events < EVENTS_AT_ONCE; job->n_events++) {
         struct nvml_event_data *event = &job->events[job->n_events];
@@ -243,6 +244,8 @@ static void run(struct event_watch *watch, worker_fn *call)
     struct err err = {};
 
     watch->job = job_new(watch);
+    if (watch->job) /* whether a wait that failed works again is soon seen */
+        watch->job->wait_ms = watch->failing ? 0 : EVENT_WAIT_MS;
     int r = watch->job ? worker_submit(watch->worker, call, watch->job, on_call_done, watch,
                                        drop_job, EVENT_WAIT_MS + WAIT_GRACE_MS, &err)
                        : err_no_memory(&err);

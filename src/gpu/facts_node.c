@@ -15,17 +15,28 @@
 
 /* ---- the platform: spec/device-plugin §2.8 ---- */
 
+/* The loader looks in a hundred places for what it does not find, and finds the same every time. */
+static bool loader_has_dxcore(void)
+{
+    static enum { UNKNOWN, PRESENT, ABSENT } answer; /* atomic */
+
+    if (__atomic_load_n(&answer, __ATOMIC_RELAXED) == UNKNOWN) {
+        void *library = dlopen("libdxcore.so", RTLD_LAZY | RTLD_LOCAL);
+        if (library)
+            dlclose(library);
+        __atomic_store_n(&answer, library ? PRESENT : ABSENT, __ATOMIC_RELAXED);
+    }
+    return __atomic_load_n(&answer, __ATOMIC_RELAXED) == PRESENT;
+}
+
 /* WSL's bridge to the GPUs of Windows. */
 static bool has_dxcore(const char *driver_root)
 {
     char path[PATH_MAX];
 
-    if (driver_root && nvml_find_library(driver_root, "libdxcore.so", path, sizeof(path)) == 0)
-        return true;
-    void *library = dlopen("libdxcore.so", RTLD_LAZY | RTLD_LOCAL);
-    if (library)
-        dlclose(library);
-    return library != NULL;
+    return (driver_root &&
+            nvml_find_library(driver_root, "libdxcore.so", path, sizeof(path)) == 0) ||
+           loader_has_dxcore();
 }
 
 /* Jetson's files; a root other than "/" is looked at instead of it. */

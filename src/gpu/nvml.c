@@ -114,9 +114,9 @@ int nvml_find_library(const char *driver_root, const char *name, char *path, siz
     for (size_t i = 0; i < ARRAY_LEN(library_folders); i++) {
         int n = snprintf(candidate, sizeof(candidate), "%s/%s/%s", driver_root, library_folders[i],
                          name);
-        if (n < 0 || (size_t)n >= sizeof(candidate) || !realpath(candidate, resolved))
+        if (n < 0 || (size_t)n >= sizeof(candidate) || access(candidate, F_OK) < 0)
             continue;
-        if (strlen(resolved) >= size)
+        if (!realpath(candidate, resolved) || strlen(resolved) >= size)
             continue;
         strcpy(path, resolved);
         return 0;

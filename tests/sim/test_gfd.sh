@@ -315,6 +315,31 @@ until_true has_product 2>/dev/null
 stop TERM
 want_status 0
 
+begin "a driver that goes ends the run, or means no devices"
+make_node --gpus t4
+# shellcheck disable=SC2086
+start $file_mode --sleep-interval=50ms
+until_true test -s "$out"
+sim set node driver-loaded=off
+wait "$pid"
+status=$?
+pid=
+want_status 1
+want_error "error creating labeler: failed to initialize resource manager: Driver Not Loaded"
+[ -e "$out" ] && fail "the labels are still there"
+sim set node driver-loaded=on
+# shellcheck disable=SC2086
+start $file_mode --sleep-interval=50ms --fail-on-init-error=false
+until_true test -s "$out"
+sim set node driver-loaded=off
+has_no_product()
+{
+    [ -s "$out" ] && [ -z "$(label gpu.product)" ]
+}
+until_true has_no_product
+stop TERM
+want_status 0
+
 begin "a lost GPU does not take the labels of the others away"
 make_node --gpus 3xh100-80gb
 sim lose 1

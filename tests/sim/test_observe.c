@@ -183,6 +183,16 @@ static void lose(struct sim_state *sim, uint32_t gpu)
     sim->gpus[gpu].lost = true;
 }
 
+static void unload_driver(struct sim_state *sim, uint32_t gpu)
+{
+    sim->driver_loaded = false;
+}
+
+static void load_driver(struct sim_state *sim, uint32_t gpu)
+{
+    sim->driver_loaded = true;
+}
+
 static const struct gpu *gpu_at(const struct watcher *watcher, uint32_t index)
 {
     return inventory_gpu_by_uuid(watcher->now, watcher->world->sim->gpus[index].uuid);
@@ -381,7 +391,7 @@ static void no_driver_is_a_failure_in_nvmls_own_words(void **state)
     struct watcher watcher;
 
     start(&watcher, "2xh100-80gb", NULL);
-    watcher.world->sim->driver_loaded = false;
+    locked(&watcher, unload_driver, 0);
     assert_int_equal(observer_start(watcher.loop, watcher.world->nvml, &usual, &calls, &watcher,
                                     &watcher.observer, NULL),
                      0);
@@ -391,7 +401,7 @@ static void no_driver_is_a_failure_in_nvmls_own_words(void **state)
     assert_string_equal(watcher.failure.text, "Driver Not Loaded");
     assert_int_equal(watcher.failure.code, ENXIO);
 
-    watcher.world->sim->driver_loaded = true;
+    locked(&watcher, load_driver, 0);
     scan_again(&watcher);
     assert_int_equal(watcher.now->n_gpus, 2);
     stop(&watcher);
@@ -403,7 +413,7 @@ static void a_driver_that_goes_makes_all_gpus_unhealthy_until_it_is_back(void **
 
     start(&watcher, "2xh100-80gb", &usual);
     UNTIL(&watcher, watcher.n_scans == 1);
-    watcher.world->sim->driver_loaded = false;
+    locked(&watcher, unload_driver, 0);
     scan_again(&watcher);
     assert_int_equal(watcher.now->n_gpus, 2);
     for (uint32_t i = 0; i < 2; i++) {
@@ -412,7 +422,7 @@ static void a_driver_that_goes_makes_all_gpus_unhealthy_until_it_is_back(void **
     }
     assert_true(watcher.n_failures >= 1);
 
-    watcher.world->sim->driver_loaded = true;
+    locked(&watcher, load_driver, 0);
     UNTIL(&watcher, (scan_again(&watcher), gpu_at(&watcher, 0)->healthy));
     assert_true(gpu_at(&watcher, 1)->healthy);
     stop(&watcher);
@@ -594,7 +604,5 @@ int main(void)
         cmocka_unit_test(a_gpu_that_cannot_be_watched_is_unhealthy_unless_it_has_no_events),
     };
 
-    if (getenv("TEST_FILTER"))
-        cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

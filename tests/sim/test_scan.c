@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/mem.h"
 #include "gpu/scan.h"
 #include "sim/gpu/catalogue.h"
 #include "sim/gpu/control.h"
@@ -336,6 +337,30 @@ static void a_gpu_that_is_lost_on_the_way_is_named_and_unhealthy(void **state)
     world_free(world);
 }
 
+static void lack_of_memory_is_said_wherever_it_strikes(void **state)
+{
+    static const struct sim_mig_want wants[] = { { "1g.10gb", 2 }, { "3g.40gb", 1 } };
+    static const struct scan_options all = { .links = true, .vgpu = true };
+    struct world *world = world_new("2xh100-80gb");
+    unsigned long n = 0;
+    int r;
+
+    world_partition(world, 1, wants, ARRAY_LEN(wants));
+    do {
+        auto_(inventory_unrefp) struct inventory *inventory = NULL;
+        struct err err = {};
+        mem_fail_from(++n);
+        r = gpu_scan(world->nvml, &all, &inventory, &err);
+        mem_fail_from(0);
+        if (r < 0) {
+            assert_int_equal(r, -ENOMEM);
+            assert_null(inventory);
+        }
+    } while (r < 0);
+    assert_true(n > 10);
+    world_free(world);
+}
+
 /* ---- every call fails ---- */
 
 static const char *const calls[] = {
@@ -441,6 +466,7 @@ int main(void)
         cmocka_unit_test(without_a_library_there_are_no_gpus),
         cmocka_unit_test(a_lost_gpu_is_a_problem_and_the_others_are_well),
         cmocka_unit_test(a_gpu_that_is_lost_on_the_way_is_named_and_unhealthy),
+        cmocka_unit_test(lack_of_memory_is_said_wherever_it_strikes),
         cmocka_unit_test(a_call_that_fails_makes_nothing_up),
         cmocka_unit_test(a_call_that_fails_once_is_made_again),
     };
