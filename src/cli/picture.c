@@ -98,8 +98,9 @@ static size_t fill_gaps(const struct picture_gpu *gpu, struct picture_cell *cell
 
     for (size_t i = 0; i < gpu->n_cells && n + 2 < CELLS_MAX; i++) {
         if (gpu->cells[i].start > at)
-            cells[n++] = (struct picture_cell){ .start = at, .span = gpu->cells[i].start - at,
-                                                .title = "", .usable = false };
+            cells[n++] = (struct picture_cell){
+                .start = at, .span = gpu->cells[i].start - at, .title = "", .usable = false
+            };
         cells[n++] = gpu->cells[i];
         at = gpu->cells[i].start + gpu->cells[i].span;
     }

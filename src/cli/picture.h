@@ -31,7 +31,7 @@ struct picture_gpu {
 };
 
 struct picture_style {
-    bool boxes;  /* Unicode box drawing */
+    bool boxes; /* Unicode box drawing */
     bool colour;
     unsigned width; /* columns of the terminal; rows of cells are wrapped to it */
 };

@@ -30,7 +30,9 @@ int sim_library_path(char *ret, size_t size, struct err *err)
     *strrchr(self, '/') = '\0';
     if (given && *given) {
         snprintf(ret, size, "%s", given);
-        return file_exists(ret) ? 0 : err_set(err, ENOENT, "TRANCHE_SIM_LIBRARY=%s: no such file", given);
+        return file_exists(ret)
+                   ? 0
+                   : err_set(err, ENOENT, "TRANCHE_SIM_LIBRARY=%s: no such file", given);
     }
     snprintf(ret, size, "%.*s/" LIBRARY, (int)(size - sizeof(LIBRARY) - 1), self);
     if (file_exists(ret))

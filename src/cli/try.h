@@ -33,7 +33,7 @@ struct try_options {
 
 /* What MIG is to look like on one GPU; no wants and `enabled` false: off. */
 struct try_mig {
-    bool wanted;  /* this GPU is named by the configuration */
+    bool wanted; /* this GPU is named by the configuration */
     bool enabled;
     size_t n_wants;
     struct sim_mig_want *wants;
@@ -41,26 +41,26 @@ struct try_mig {
 
 /* An MPS control daemon: one for each shared resource. */
 struct try_mps {
-    const char *resource;      /* as advertised */
+    const char *resource; /* as advertised */
     unsigned active_thread_pct;
 };
 
 /* What the operator and the config-manager would decide for this node. */
 struct try_plan {
-    const char *mig_strategy;  /* for MIG_STRATEGY; NULL: the configuration file's or the default */
-    const char *config_map;    /* of the device plugin; NULL: none */
-    const char *config_key;    /* which of its entries; NULL: the empty configuration */
+    const char *mig_strategy; /* for MIG_STRATEGY; NULL: the configuration file's or the default */
+    const char *config_map;   /* of the device plugin; NULL: none */
+    const char *config_key;   /* which of its entries; NULL: the empty configuration */
     const char *config_text;
     const char *mps_root;
     size_t n_mps;
-    struct try_mps *mps;       /* the control daemons that would run */
-    const char *mig_config;    /* the name in force, or NULL */
+    struct try_mps *mps;    /* the control daemons that would run */
+    const char *mig_config; /* the name in force, or NULL */
     struct try_mig mig[SIM_MAX_GPUS];
-    bool plugin, discovery;    /* run them at all */
+    bool plugin, discovery; /* run them at all */
     size_t n_env;
     const struct key_value *env; /* for the device plugin, from the ClusterPolicy */
     size_t n_notes;
-    const char **notes;        /* sentences: what was assumed */
+    const char **notes; /* sentences: what was assumed */
 };
 
 /* Pure but for the state, of which it only reads profiles. -EINVAL with the place. */
@@ -79,17 +79,17 @@ struct try_pod {
 
 /* A node put together in a private directory. */
 struct try_node {
-    char dir[64];             /* removed by try_node_stop */
+    char dir[64];                /* removed by try_node_stop */
     const struct try_plan *plan; /* borrowed, once it is started */
     struct loop *loop;
-    struct sim_state *built;  /* owned; what the node is made of, until it is published */
-    struct sim_state *state;  /* owned; the published one */
+    struct sim_state *built; /* owned; what the node is made of, until it is published */
+    struct sim_state *state; /* owned; the published one */
     struct sim_kubelet *kubelet;
     struct child *agent, *discovery;
     bool agent_ready, agent_over, discovery_over;
     int notify_fd;
     struct loop_fd *notify;
-    struct arena *arena;      /* borrowed */
+    struct arena *arena; /* borrowed */
     size_t n_labels;
     struct key_value *labels; /* of the node, by key */
     struct err problem;       /* why the agent or feature discovery ended */

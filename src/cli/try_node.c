@@ -57,7 +57,8 @@ static int make_dirs(struct try_node *node, struct err *err)
         base = "/tmp";
     snprintf(node->dir, sizeof(node->dir), "%s/tranche-try-XXXXXX", base);
     if (!mkdtemp(node->dir)) {
-        r = err_set(err, errno, "cannot make a private directory %s: %s", node->dir, strerror(errno));
+        r = err_set(err, errno, "cannot make a private directory %s: %s", node->dir,
+                    strerror(errno));
         node->dir[0] = '\0';
         return r;
     }
@@ -148,7 +149,8 @@ PRINTF(2, 3) static void env_add(struct environment *env, const char *format, ..
         env->n++;
 }
 
-static void env_fill(struct environment *env, const struct try_node *node, const struct try_plan *plan)
+static void env_fill(struct environment *env, const struct try_node *node,
+                     const struct try_plan *plan)
 {
     const char *path = getenv("PATH"), *sanitizer = getenv("ASAN_OPTIONS");
 
@@ -290,9 +292,11 @@ static int listen_notify(struct try_node *node, struct err *err)
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/notify", node->dir);
     node->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (node->notify_fd < 0 || bind(node->notify_fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+    if (node->notify_fd < 0 ||
+        bind(node->notify_fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return err_set(err, errno, "%s: %s", address.sun_path, strerror(errno));
-    return loop_fd_new(node->loop, node->notify_fd, LOOP_READABLE, on_notify, node, &node->notify, err);
+    return loop_fd_new(node->loop, node->notify_fd, LOOP_READABLE, on_notify, node, &node->notify,
+                       err);
 }
 
 static int start_children(struct try_node *node, const struct try_plan *plan, struct err *err)
@@ -323,7 +327,8 @@ static void on_timeout(struct timer *timer, void *user)
 {
     struct try_node *node = user;
 
-    err_set(&node->problem, ETIMEDOUT, "the agent was not ready after %d s", READY_TIMEOUT_MS / 1000);
+    err_set(&node->problem, ETIMEDOUT, "the agent was not ready after %d s",
+            READY_TIMEOUT_MS / 1000);
     loop_stop(node->loop);
 }
 
@@ -404,8 +409,10 @@ int try_node_start(struct try_node *node, const struct try_options *options,
     if (r == 0)
         r = write_config(node, plan, err);
     for (size_t i = 0; r == 0 && i < 3; i++)
-        r = link_self(node, (const char *const[]){ "nvidia-device-plugin", "gpu-feature-discovery",
-                                                   SIM_MPS_CONTROL_NAME }[i], err);
+        r = link_self(node,
+                      (const char *const[]){ "nvidia-device-plugin", "gpu-feature-discovery",
+                                             SIM_MPS_CONTROL_NAME }[i],
+                      err);
     if (r == 0)
         r = loop_new(&node->loop, err);
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(signals); i++)
@@ -413,8 +420,9 @@ int try_node_start(struct try_node *node, const struct try_options *options,
     if (r == 0)
         r = listen_notify(node, err);
     snprintf(plugins, sizeof(plugins), "%s/plugins", node->dir);
-    struct sim_kubelet_options how = { .dir = plugins, .node_name = NODE_NAME,
-                                       .on_change = on_kubelet_change, .user = node };
+    struct sim_kubelet_options how = {
+        .dir = plugins, .node_name = NODE_NAME, .on_change = on_kubelet_change, .user = node
+    };
     if (r == 0)
         r = sim_kubelet_new(node->loop, &how, &node->kubelet, err);
     if (r == 0)
@@ -471,8 +479,8 @@ static int admit(struct try_node *node, struct try_pod *pod, struct err *err)
     return -node->problem.code;
 }
 
-int try_node_run_pods(struct try_node *node, const struct try_options *options, struct try_pod *pods,
-                      size_t n_pods, struct err *err)
+int try_node_run_pods(struct try_node *node, const struct try_options *options,
+                      struct try_pod *pods, size_t n_pods, struct err *err)
 {
     const struct pod_object **running =
         arena_new_array(node->arena, const struct pod_object *, MAX(n_pods, 1));
@@ -481,14 +489,17 @@ int try_node_run_pods(struct try_node *node, const struct try_options *options, 
     if (!running)
         return err_no_memory(err);
     for (size_t i = 0; i < n_pods; i++) {
-        struct node_view view = { .n_labels = node->n_labels, .labels = node->labels,
-                                  .n_taints = options->n_taints, .taints = options->taints };
+        struct node_view view = { .n_labels = node->n_labels,
+                                  .labels = node->labels,
+                                  .n_taints = options->n_taints,
+                                  .taints = options->taints };
         auto_(buf_done) struct buf why = BUF_MAX(KIB(64));
         const char *bound = pods[i].object->node_name;
 
         view.capacity = sim_kubelet_capacity(node->kubelet, &view.n_capacity);
         if (*bound && !text_equal(bound, NODE_NAME)) {
-            pods[i].message = arena_printf(node->arena, "the only node is %s, not %s", NODE_NAME, bound);
+            pods[i].message =
+                arena_printf(node->arena, "the only node is %s, not %s", NODE_NAME, bound);
             continue;
         }
         if (!*bound && !scheduler_fits(&view, pods[i].object, running, n_running, &why)) {

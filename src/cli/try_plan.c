@@ -8,9 +8,9 @@
 #include "share/mig_config.h"
 
 #define LABEL_PLUGIN_CONFIG "nvidia.com/device-plugin.config"
-#define LABEL_MIG_CONFIG "nvidia.com/mig.config"
-#define DEFAULT_MIG_MAP "default-mig-parted-config"
-#define MIG_MAP_KEY "config.yaml"
+#define LABEL_MIG_CONFIG    "nvidia.com/mig.config"
+#define DEFAULT_MIG_MAP     "default-mig-parted-config"
+#define MIG_MAP_KEY         "config.yaml"
 
 struct planner {
     const struct try_options *options;
@@ -100,17 +100,22 @@ static int find_config_map(struct planner *p, const struct config_map_object **r
         if (!is_plugin_config(p, map))
             continue;
         if (p->policy)
-            return note(p, err, "ConfigMap %s is not in use: spec.devicePlugin.config.name of "
-                                "ClusterPolicy %s does not name it", map->name, p->policy->name);
+            return note(p, err,
+                        "ConfigMap %s is not in use: spec.devicePlugin.config.name of "
+                        "ClusterPolicy %s does not name it",
+                        map->name, p->policy->name);
         if (found && !text_equal(found->name, map->name))
             return err_set(err, EINVAL,
                            "ConfigMaps %s and %s could both be the device plugin's: give a "
-                           "ClusterPolicy with spec.devicePlugin.config.name", found->name, map->name);
+                           "ClusterPolicy with spec.devicePlugin.config.name",
+                           found->name, map->name);
         found = map;
     }
     *ret = found;
-    return found ? note(p, err, "no ClusterPolicy given: ConfigMap %s is taken for the device "
-                                "plugin's configuration", found->name)
+    return found ? note(p, err,
+                        "no ClusterPolicy given: ConfigMap %s is taken for the device "
+                        "plugin's configuration",
+                        found->name)
                  : 0;
 }
 
@@ -124,8 +129,10 @@ static int select_plugin_config(struct planner *p, struct err *err)
         return r;
     if (!map) {
         if (*name)
-            return note(p, err, "label " LABEL_PLUGIN_CONFIG "=%s has no effect: no ConfigMap is in "
-                                "use", name);
+            return note(p, err,
+                        "label " LABEL_PLUGIN_CONFIG "=%s has no effect: no ConfigMap is in "
+                        "use",
+                        name);
         return 0;
     }
     const char **keys = arena_new_array(p->arena, const char *, MAX(map->n_data, 1));
@@ -141,9 +148,11 @@ static int select_plugin_config(struct planner *p, struct err *err)
         return err_wrap(err, r, "ConfigMap %s", map->name);
     p->plan->config_map = map->name;
     if (!p->plan->config_key)
-        return note(p, err, "ConfigMap %s: neither label " LABEL_PLUGIN_CONFIG " nor "
-                            "spec.devicePlugin.config.default chooses a configuration, so none is in "
-                            "force", map->name);
+        return note(p, err,
+                    "ConfigMap %s: neither label " LABEL_PLUGIN_CONFIG " nor "
+                    "spec.devicePlugin.config.default chooses a configuration, so none is in "
+                    "force",
+                    map->name);
     p->plan->config_text = config_map_text(map, p->plan->config_key);
     return 0;
 }
@@ -159,7 +168,8 @@ static const char *strategy_in_file(struct planner *p)
     return strategy && strategy->kind == VALUE_STRING ? strategy->text.ptr : NULL;
 }
 
-/* The daemons that the MPS DaemonSet would start for this configuration (spec/device-plugin §7.3). */
+/* The daemons that the MPS DaemonSet would start for this configuration (spec/device-plugin §7.3).
+ */
 static int plan_mps(struct planner *p, struct err *err)
 {
     struct value *root;
@@ -167,8 +177,10 @@ static int plan_mps(struct planner *p, struct err *err)
     if (!p->plan->config_text ||
         yaml_parse(span_of(p->plan->config_text), "config", NULL, p->arena, &root, NULL) < 0)
         return 0;
-    const struct value *mps = value_get(value_get_nocase(value_get_nocase(root, "sharing"), "mps"), "resources");
-    const struct value *rename = value_get(value_get_nocase(value_get_nocase(root, "sharing"), "mps"), "renameByDefault");
+    const struct value *mps =
+        value_get(value_get_nocase(value_get_nocase(root, "sharing"), "mps"), "resources");
+    const struct value *rename =
+        value_get(value_get_nocase(value_get_nocase(root, "sharing"), "mps"), "renameByDefault");
     for (size_t i = 0; mps && mps->kind == VALUE_LIST && i < mps->n_items; i++) {
         const struct value *name = value_get(mps->items[i], "name");
         const struct value *replicas = value_get(mps->items[i], "replicas");
@@ -181,10 +193,10 @@ static int plan_mps(struct planner *p, struct err *err)
         if (!slot)
             return err_no_memory(err);
         slot->active_thread_pct = (unsigned)(100 / replicas->integer);
-        slot->resource = arena_printf(p->arena, "%s%s%s",
-                                      text_starts(name->text.ptr, "nvidia.com/") ? "" : "nvidia.com/",
-                                      name->text.ptr,
-                                      rename && rename->kind == VALUE_BOOL && rename->boolean ? ".shared" : "");
+        slot->resource = arena_printf(
+            p->arena, "%s%s%s", text_starts(name->text.ptr, "nvidia.com/") ? "" : "nvidia.com/",
+            name->text.ptr,
+            rename && rename->kind == VALUE_BOOL && rename->boolean ? ".shared" : "");
         if (!slot->resource)
             return err_no_memory(err);
     }
@@ -199,7 +211,8 @@ static int select_strategy(struct planner *p, struct err *err)
         p->plan->mig_strategy = p->policy->mig_strategy;
     } else if (!p->policy && p->plan->mig_config && !strategy_in_file(p)) {
         p->plan->mig_strategy = "mixed";
-        return note(p, err, "no ClusterPolicy given: MIG strategy mixed (--mig-strategy changes it)");
+        return note(p, err,
+                    "no ClusterPolicy given: MIG strategy mixed (--mig-strategy changes it)");
     }
     return 0;
 }
@@ -366,20 +379,23 @@ static int find_in_map(struct planner *p, const struct config_map_object *map, c
 static int plan_mig(struct planner *p, const char *name, struct err *err)
 {
     const char *wanted_map = p->policy ? p->policy->mig_config_map : "";
-    const struct config_map_object *map = *wanted_map ? objects_config_map(p->objects, wanted_map) : NULL;
+    const struct config_map_object *map =
+        *wanted_map ? objects_config_map(p->objects, wanted_map) : NULL;
     const struct mig_config *config;
     int r;
 
     if (*wanted_map && !map && !text_equal(wanted_map, DEFAULT_MIG_MAP))
-        return err_set(err, EINVAL,
-                       "%s:%u:%u: ClusterPolicy %s names ConfigMap %s in spec.migManager.config.name, "
-                       "which was not given with -f",
-                       p->policy->place.file, p->policy->place.place.line,
-                       p->policy->place.place.column, p->policy->name, wanted_map);
+        return err_set(
+            err, EINVAL,
+            "%s:%u:%u: ClusterPolicy %s names ConfigMap %s in spec.migManager.config.name, "
+            "which was not given with -f",
+            p->policy->place.file, p->policy->place.place.line, p->policy->place.place.column,
+            p->policy->name, wanted_map);
     if (map) {
         r = find_in_map(p, map, name, &config, err);
         if (r == 0 && !config)
-            r = err_set(err, EINVAL, "ConfigMap %s: selected mig-config not present: %s", map->name, name);
+            r = err_set(err, EINVAL, "ConfigMap %s: selected mig-config not present: %s", map->name,
+                        name);
         return r < 0 ? r : plan_config(p, config, err);
     }
     for (size_t i = p->objects->n_config_maps; i > 0; i--) {
@@ -393,9 +409,11 @@ static int plan_mig(struct planner *p, const char *name, struct err *err)
         if (!config)
             continue;
         if (p->policy)
-            return err_set(err, EINVAL,
-                           "MIG config %s is defined in ConfigMap %s, but ClusterPolicy %s does not name "
-                           "that in spec.migManager.config.name", name, other->name, p->policy->name);
+            return err_set(
+                err, EINVAL,
+                "MIG config %s is defined in ConfigMap %s, but ClusterPolicy %s does not name "
+                "that in spec.migManager.config.name",
+                name, other->name, p->policy->name);
         return plan_config(p, config, err);
     }
     return plan_builtin(p, name, err);
@@ -405,7 +423,9 @@ int try_plan_make(const struct try_options *options, const struct objects *objec
                   const struct sim_state *state, struct arena *arena, struct try_plan *ret,
                   struct err *err)
 {
-    struct planner p = { .options = options, .objects = objects, .state = state, .arena = arena, .plan = ret };
+    struct planner p = {
+        .options = options, .objects = objects, .state = state, .arena = arena, .plan = ret
+    };
     const char *mig = options->mig ? options->mig : label(options, LABEL_MIG_CONFIG);
     int r = 0;
 

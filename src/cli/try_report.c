@@ -9,8 +9,8 @@
 #include "kubelet/messages.h"
 
 #define ALLOCATION_ANNOTATION "tranche.dev/allocation"
-#define DEVICES_ANNOTATION "tranche.dev/devices"
-#define NODE_NAME "try"
+#define DEVICES_ANNOTATION    "tranche.dev/devices"
+#define NODE_NAME             "try"
 
 enum { MAX_CELLS = 256, DEFAULT_WIDTH = 100 };
 
@@ -51,12 +51,12 @@ static void merge_allocation(json_t *into, const struct allocation *a)
     auto_(json_decrefp) json_t *annotations = pairs_json(a->annotations, a->n_annotations);
     json_t *list;
 
-#define SECTION(name, make)                                                                    \
-    ({                                                                                         \
-        json_t *section_ = json_object_get(into, name);                                        \
-        if (!section_)                                                                         \
-            json_object_set_new(into, name, section_ = make);                                  \
-        section_;                                                                              \
+#define SECTION(name, make)                                                                        \
+    ({                                                                                             \
+        json_t *section_ = json_object_get(into, name);                                            \
+        if (!section_)                                                                             \
+            json_object_set_new(into, name, section_ = make);                                      \
+        section_;                                                                                  \
     })
     if (a->n_envs > 0)
         json_object_update(SECTION("envs", json_object()), envs);
@@ -130,10 +130,12 @@ static json_t *copied(const struct value *value)
 static json_t *conditions_json(const struct try_pod *pod)
 {
     bool scheduled = pod->phase != TRY_PENDING;
-    json_t *condition = json_pack("{s:s, s:s}", "type", "PodScheduled", "status", scheduled ? "True" : "False");
+    json_t *condition =
+        json_pack("{s:s, s:s}", "type", "PodScheduled", "status", scheduled ? "True" : "False");
 
     if (!scheduled) {
-        json_object_set_new(condition, "reason", json_string(pod->reason ? pod->reason : "Unschedulable"));
+        json_object_set_new(condition, "reason",
+                            json_string(pod->reason ? pod->reason : "Unschedulable"));
         json_object_set_new(condition, "message", json_string(pod->message ? pod->message : ""));
     }
     return json_pack("[o]", condition);
@@ -184,12 +186,13 @@ static json_t *event_json(const struct try_pod *pod, size_t n)
     if (pod->phase == TRY_FAILED && text_starts(message, "Pod was rejected: "))
         message += strlen("Pod was rejected: ");
     snprintf(name, sizeof(name), "%s.%zx", sim->name, n);
-    return json_pack("{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:i, s:{s:s}}",
-                     "apiVersion", "v1", "kind", "Event", "metadata", "name", name, "namespace",
-                     sim->namespace, "involvedObject", "apiVersion", "v1", "kind", "Pod", "name",
-                     sim->name, "namespace", sim->namespace, "uid", sim->uid, "reason", reason,
-                     "message", message, "type", running ? "Normal" : "Warning", "count", 1,
-                     "source", "component", pending ? "default-scheduler" : "kubelet");
+    return json_pack(
+        "{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s, s:s, s:s}, s:s, s:s, s:s, s:i, s:{s:s}}",
+        "apiVersion", "v1", "kind", "Event", "metadata", "name", name, "namespace", sim->namespace,
+        "involvedObject", "apiVersion", "v1", "kind", "Pod", "name", sim->name, "namespace",
+        sim->namespace, "uid", sim->uid, "reason", reason, "message", message, "type",
+        running ? "Normal" : "Warning", "count", 1, "source", "component",
+        pending ? "default-scheduler" : "kubelet");
 }
 
 static void set_count(json_t *object, const char *key, uint32_t count)
@@ -208,7 +211,8 @@ static json_t *node_json(const struct try_report *report)
     const struct sim_capacity *lines = sim_kubelet_capacity(report->node->kubelet, &n);
 
     for (size_t i = 0; i < report->node->n_labels; i++)
-        json_object_set_new(labels, report->node->labels[i].key, json_string(report->node->labels[i].value));
+        json_object_set_new(labels, report->node->labels[i].key,
+                            json_string(report->node->labels[i].value));
     for (size_t i = 0; i < report->options->n_taints; i++) {
         const struct taint *taint = &report->options->taints[i];
 
@@ -221,12 +225,11 @@ static json_t *node_json(const struct try_report *report)
     }
     set_count(capacity, "pods", 110);
     set_count(allocatable, "pods", 110);
-    json_t *spec = json_array_size(taints) > 0
-                       ? json_pack("{s:o}", "taints", taints)
-                       : (json_decref(taints), json_object());
-    return json_pack("{s:s, s:s, s:{s:s, s:o}, s:o, s:{s:o, s:o, s:[{s:s, s:s}]}}", "apiVersion", "v1",
-                     "kind", "Node", "metadata", "name", NODE_NAME, "labels", labels, "spec", spec,
-                     "status", "capacity", capacity, "allocatable", allocatable, "conditions",
+    json_t *spec = json_array_size(taints) > 0 ? json_pack("{s:o}", "taints", taints)
+                                               : (json_decref(taints), json_object());
+    return json_pack("{s:s, s:s, s:{s:s, s:o}, s:o, s:{s:o, s:o, s:[{s:s, s:s}]}}", "apiVersion",
+                     "v1", "kind", "Node", "metadata", "name", NODE_NAME, "labels", labels, "spec",
+                     spec, "status", "capacity", capacity, "allocatable", allocatable, "conditions",
                      "type", "Ready", "status", "True");
 }
 
@@ -250,13 +253,14 @@ static uint32_t replicas_of(const struct try_report *report, const char *physica
 }
 
 /* The cells of one device: one for each replica, side by side in its place. */
-static void add_device(const struct try_report *report, struct gpu_cells *cells, const char *physical,
-                       const char *title, uint32_t start, uint32_t span)
+static void add_device(const struct try_report *report, struct gpu_cells *cells,
+                       const char *physical, const char *title, uint32_t start, uint32_t span)
 {
     uint32_t replicas = replicas_of(report, physical);
 
     if (replicas == 0) {
-        add_cell(cells, (struct picture_cell){ start, span, title, holder_of(report, physical), true, true });
+        add_cell(cells, (struct picture_cell){ start, span, title, holder_of(report, physical),
+                                               true, true });
         return;
     }
     for (uint32_t i = 0; i < replicas; i++) {
@@ -265,7 +269,8 @@ static void add_device(const struct try_report *report, struct gpu_cells *cells,
 
         if (!id || !name)
             return;
-        add_cell(cells, (struct picture_cell){ start + i * span, span, name, holder_of(report, id), true, true });
+        add_cell(cells, (struct picture_cell){ start + i * span, span, name, holder_of(report, id),
+                                               true, true });
     }
 }
 
@@ -298,7 +303,8 @@ static void mig_cells(const struct try_report *report, struct sim_gpu *gpu, stru
         if (replicas > 0)
             holder = arena_printf(report->node->arena, "%u of %u", held, replicas);
         if (title)
-            add_cell(cells, (struct picture_cell){ device.gi->start, device.gi->size, title, holder, true, true });
+            add_cell(cells, (struct picture_cell){ device.gi->start, device.gi->size, title, holder,
+                                                   true, true });
     }
     qsort(cells->cells, cells->n, sizeof(cells->cells[0]), by_start);
 }
@@ -314,7 +320,11 @@ static void gpu_cells(const struct try_report *report, struct sim_gpu *gpu, stru
     }
     uint32_t replicas = replicas_of(report, gpu->uuid);
     cells->units = MAX(replicas, 1);
-    add_device(report, cells, gpu->uuid, replicas > 0 ? "replica" : gpu->mig_current ? "MIG, empty" : "whole GPU", 0, 1);
+    add_device(report, cells, gpu->uuid,
+               replicas > 0       ? "replica"
+               : gpu->mig_current ? "MIG, empty"
+                                  : "whole GPU",
+               0, 1);
 }
 
 static json_t *device_json(const struct try_report *report, const char *uuid, const char *profile)
@@ -331,7 +341,8 @@ static json_t *device_json(const struct try_report *report, const char *uuid, co
         if (pod)
             json_array_append_new(holders, json_pack("{s:s, s:s}", "id", id, "pod", pod));
     }
-    device = json_pack("{s:s, s:I, s:o}", "uuid", uuid, "replicas", (json_int_t)MAX(replicas, 1), "holders", holders);
+    device = json_pack("{s:s, s:I, s:o}", "uuid", uuid, "replicas", (json_int_t)MAX(replicas, 1),
+                       "holders", holders);
     if (profile)
         json_object_set_new(device, "profile", json_string(profile));
     return device;
@@ -349,8 +360,9 @@ static json_t *gpu_json(const struct try_report *report, struct sim_gpu *gpu, ui
         sim_mig_device_profile(&device, name);
         item = device_json(report, device.ci->uuid, name);
         json_object_set_new(item, "index", json_integer(i));
-        json_object_set_new(item, "placement", json_pack("{s:I, s:I}", "start", (json_int_t)device.gi->start,
-                                                         "size", (json_int_t)device.gi->size));
+        json_object_set_new(item, "placement",
+                            json_pack("{s:I, s:I}", "start", (json_int_t)device.gi->start, "size",
+                                      (json_int_t)device.gi->size));
         json_array_append_new(mig, item);
     }
     json = device_json(report, gpu->uuid, NULL);
@@ -358,7 +370,8 @@ static json_t *gpu_json(const struct try_report *report, struct sim_gpu *gpu, ui
     json_object_set_new(json, "model", json_string(gpu->model));
     json_object_set_new(json, "name", json_string(gpu->name));
     json_object_set_new(json, "memoryMiB", json_integer((json_int_t)(gpu->memory_bytes >> 20)));
-    json_object_set_new(json, "numaNode", gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
+    json_object_set_new(json, "numaNode",
+                        gpu->numa_node < 0 ? json_null() : json_integer(gpu->numa_node));
     json_object_set_new(json, "migEnabled", json_boolean(gpu->mig_current));
     json_object_set_new(json, "migDevices", mig);
     return json;
@@ -374,8 +387,8 @@ static int print_json(const struct try_report *report, struct err *err)
     }
     for (uint32_t i = 0; i < report->node->state->n_gpus; i++)
         json_array_append_new(gpus, gpu_json(report, &report->node->state->gpus[i], i));
-    auto_(json_decrefp) json_t *all = json_pack("{s:o, s:o, s:o, s:o}", "node", node_json(report), "pods",
-                                                pods, "events", events, "gpus", gpus);
+    auto_(json_decrefp) json_t *all = json_pack("{s:o, s:o, s:o, s:o}", "node", node_json(report),
+                                                "pods", pods, "events", events, "gpus", gpus);
     return all ? output_print(stdout, report->options->format, all, err) : err_no_memory(err);
 }
 
@@ -383,18 +396,22 @@ static int print_json(const struct try_report *report, struct err *err)
 
 static void heading(const char *text, bool colour)
 {
-    printf("\n%s%s%s\n", output_style(colour, STYLE_BOLD), text, output_unstyle(colour, STYLE_BOLD));
+    printf("\n%s%s%s\n", output_style(colour, STYLE_BOLD), text,
+           output_unstyle(colour, STYLE_BOLD));
 }
 
 static void print_gpus(const struct try_report *report, bool colour)
 {
     struct winsize size = {};
-    struct picture_style style = { .boxes = output_is_terminal(stdout), .colour = colour, .width = DEFAULT_WIDTH };
+    struct picture_style style = { .boxes = output_is_terminal(stdout),
+                                   .colour = colour,
+                                   .width = DEFAULT_WIDTH };
     struct gpu_cells *cells = arena_new(report->node->arena, struct gpu_cells);
 
     if (!cells)
         return;
-    if (output_is_terminal(stdout) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+    if (output_is_terminal(stdout) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
+        size.ws_col > 0)
         style.width = MIN(size.ws_col, 160);
     for (uint32_t i = 0; i < report->node->state->n_gpus; i++) {
         struct sim_gpu *gpu = &report->node->state->gpus[i];
@@ -446,7 +463,8 @@ static int print_labels(const struct try_report *report, bool colour, struct err
 }
 
 /* "nvidia.com/gpu: GPU-…::3", one line for each thing a pod holds. */
-static size_t add_pod_rows(const struct try_report *report, const struct try_pod *pod, struct table *table)
+static size_t add_pod_rows(const struct try_report *report, const struct try_pod *pod,
+                           struct table *table)
 {
     size_t rows = 0;
 
@@ -470,7 +488,8 @@ static size_t add_pod_rows(const struct try_report *report, const struct try_pod
 
 static int print_pods(const struct try_report *report, bool colour, struct err *err)
 {
-    auto_(table_done) struct table table = TABLE("POD", "STATUS", "CONTAINER", "RESOURCE", "DEVICE");
+    auto_(table_done) struct table table =
+        TABLE("POD", "STATUS", "CONTAINER", "RESOURCE", "DEVICE");
     size_t refused = 0;
 
     if (report->n_pods == 0)
@@ -482,7 +501,8 @@ static int print_pods(const struct try_report *report, bool colour, struct err *
         if (add_pod_rows(report, pod, &table) > 0)
             continue;
         table_cell(&table, pod->object->sim.name);
-        table_styled(&table, pod->phase == TRY_RUNNING ? STYLE_GOOD : STYLE_BAD, "%s", try_phase_names[pod->phase]);
+        table_styled(&table, pod->phase == TRY_RUNNING ? STYLE_GOOD : STYLE_BAD, "%s",
+                     try_phase_names[pod->phase]);
         table_cell(&table, "");
         table_cell(&table, "");
         table_cell(&table, "");

@@ -15,17 +15,20 @@ static const char help[] =
     "Usage: tranche try [--gpus [Nx]MODEL[,...]] [--mig CONFIG] [-f FILE]... [options]\n"
     "\n"
     "Puts a node together in a private directory: simulated GPUs, a stand-in kubelet and the real\n"
-    "agent. Applies the objects in FILE as a cluster would, runs the pods, and prints what came of it.\n"
+    "agent. Applies the objects in FILE as a cluster would, runs the pods, and prints what came of "
+    "it.\n"
     "Needs no GPU, no cluster and no root, and leaves nothing behind.\n"
     "\n"
-    "  --gpus SPEC          the node's GPUs: 8xh100-80gb, t4, 4xa100-40gb,2xl40s  (default h100-80gb)\n"
+    "  --gpus SPEC          the node's GPUs: 8xh100-80gb, t4, 4xa100-40gb,2xl40s  (default "
+    "h100-80gb)\n"
     "  --nvlink HOW         none, pairs, mesh, switch, or pairs by index: 0-2,1-3\n"
     "  --mig CONFIG         a MIG configuration by name: all-1g.10gb, all-balanced, or one from a\n"
     "                       ConfigMap in FILE (the label nvidia.com/mig.config does the same)\n"
     "  --mig-strategy WHICH none, single or mixed, instead of the ClusterPolicy's\n"
     "  --label KEY=VALUE    a label of the node; may be given again\n"
     "  --taint KEY[=VALUE]:EFFECT  a taint of the node; may be given again\n"
-    "  -f, --filename FILE  ClusterPolicy, ConfigMap, Pod, Deployment or List; - is standard input;\n"
+    "  -f, --filename FILE  ClusterPolicy, ConfigMap, Pod, Deployment or List; - is standard "
+    "input;\n"
     "                       may be given again\n"
     "  -o, --output FORMAT  text, json or yaml  (default text)\n"
     "  --serve              stay until Ctrl-C, so that the node can be looked at and disturbed\n"
@@ -77,9 +80,10 @@ static int add_taint(struct try_options *options, char *text, struct err *err)
     for (size_t i = 0; colon && i < ARRAY_LEN(effects); i++)
         known = known || text_equal(colon + 1, effects[i]);
     if (!known)
-        return err_set(err, EINVAL,
-                       "--taint %s: want KEY[=VALUE]:EFFECT with NoSchedule, PreferNoSchedule or NoExecute",
-                       text);
+        return err_set(
+            err, EINVAL,
+            "--taint %s: want KEY[=VALUE]:EFFECT with NoSchedule, PreferNoSchedule or NoExecute",
+            text);
     if (options->n_taints == TRY_MAX_TAINTS)
         return err_set(err, EINVAL, "more than %d taints", TRY_MAX_TAINTS);
     *colon = '\0';
@@ -178,13 +182,15 @@ static int read_objects(const struct try_options *options, struct objects *objec
 
         r = read_file(options->files[i], objects->arena, &text, err);
         if (r == 0)
-            r = objects_read(objects, text, text_equal(options->files[i], "-") ? "<stdin>" : options->files[i], err);
+            r = objects_read(objects, text,
+                             text_equal(options->files[i], "-") ? "<stdin>" : options->files[i],
+                             err);
     }
     return r;
 }
 
-static int run(struct try_node *node, const struct try_options *options, const struct objects *objects,
-               const struct try_plan *plan, struct err *err)
+static int run(struct try_node *node, const struct try_options *options,
+               const struct objects *objects, const struct try_plan *plan, struct err *err)
 {
     struct try_pod *pods = arena_new_array(node->arena, struct try_pod, MAX(objects->n_pods, 1));
     int r = pods ? try_node_start(node, options, plan, err) : err_no_memory(err);
@@ -200,8 +206,10 @@ static int run(struct try_node *node, const struct try_options *options, const s
         return r;
     fflush(stdout);
     if (options->serve) {
-        fprintf(stderr, "Serving until Ctrl-C. In another terminal:\n  export TRANCHE_SIM=%s/sim\n"
-                        "  tranche sim xid 0 79; tranche get devices\n", node->dir);
+        fprintf(stderr,
+                "Serving until Ctrl-C. In another terminal:\n  export TRANCHE_SIM=%s/sim\n"
+                "  tranche sim xid 0 79; tranche get devices\n",
+                node->dir);
         try_node_serve(node);
     }
     for (size_t i = 0; i < objects->n_pods; i++)

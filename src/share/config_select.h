@@ -8,7 +8,8 @@
 #include "base/base.h"
 #include "base/err.h"
 
-enum config_fallback { /* bits, tried in this order */
+/* Bits, tried in this order. */
+enum config_fallback {
     FALLBACK_NAMED = 1,  /* a file called "default" */
     FALLBACK_SINGLE = 2, /* the only file, if there is exactly one */
     FALLBACK_EMPTY = 4,  /* no configuration at all */

@@ -1,5 +1,5 @@
-/* Manifests as `tranche try` reads them: whatever the bytes are, the answer is objects or a sentence
- * that begins with the place. */
+/* Manifests as `tranche try` reads them: whatever the bytes are, the answer is objects or a
+ * sentence that begins with the place. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

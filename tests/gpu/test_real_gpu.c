@@ -58,7 +58,8 @@ static void compare_profiles(const struct gpu *gpu, const struct sim_gpu *simula
         compare(gpu, real->name, real->driver_id, profile->id);
         compare(gpu, "its most instances", real->max_instances, profile->max_instances);
         /* Sizes shift by up to 256 MiB between driver branches: spec/nvml §8.2. */
-        if (real->memory_mib > profile->memory_mib + 256 || profile->memory_mib > real->memory_mib + 256)
+        if (real->memory_mib > profile->memory_mib + 256 ||
+            profile->memory_mib > real->memory_mib + 256)
             compare(gpu, "its memory in MiB", real->memory_mib, profile->memory_mib);
     }
 }
@@ -75,8 +76,10 @@ static void compare_gpu(const struct gpu *gpu)
     }
     sim_model_fill(model, &simulated);
     compare(gpu, "memory in MiB", gpu->memory_bytes.value >> 20, simulated.memory_bytes >> 20);
-    compare(gpu, "compute capability (major)", (uint64_t)gpu->cc_major, (uint64_t)simulated.cc_major);
-    compare(gpu, "compute capability (minor)", (uint64_t)gpu->cc_minor, (uint64_t)simulated.cc_minor);
+    compare(gpu, "compute capability (major)", (uint64_t)gpu->cc_major,
+            (uint64_t)simulated.cc_major);
+    compare(gpu, "compute capability (minor)", (uint64_t)gpu->cc_minor,
+            (uint64_t)simulated.cc_minor);
     compare(gpu, "PCI id", gpu->pci_device_id, simulated.pci_device_id);
     compare(gpu, "MIG capability", gpu->mig_capable, simulated.mig_capable);
     if (gpu->pci_class.known)

@@ -35,7 +35,8 @@ static const char *labels_of(struct fixture *f, int64_t timestamp)
         assert_true(text_starts(set->items[i].key, "nvidia.com/"));
         assert_true(i == 0 || strcmp(set->items[i - 1].key, set->items[i].key) < 0);
         assert_true(strlen(set->items[i].value) <= 63);
-        buf_printf(&text, "%s=%s\n", set->items[i].key + strlen("nvidia.com/"), set->items[i].value);
+        buf_printf(&text, "%s=%s\n", set->items[i].key + strlen("nvidia.com/"),
+                   set->items[i].value);
     }
     return arena_strdup(&f->arena, buf_text(&text));
 }
@@ -71,8 +72,7 @@ static void example_b_mixed_with_three_profiles(void **state)
     fixture_init(&f, "h100:2x1g.10gb,1x2g.20gb,1x3g.40gb");
     f.config.mig_strategy = MIG_STRATEGY_MIXED;
     assert_string_equal(
-        labels_of(&f, NO_TIMESTAMP),
-        COMMON_A
+        labels_of(&f, NO_TIMESTAMP), COMMON_A
         "gpu.compute.major=9\ngpu.compute.minor=0\ngpu.count=1\ngpu.family=hopper\n"
         "gpu.machine=PowerEdge-R750xa\ngpu.memory=81559\ngpu.mode=compute\n"
         "gpu.product=NVIDIA-H100-80GB-HBM3\ngpu.replicas=0\ngpu.sharing-strategy=none\n"
@@ -256,7 +256,8 @@ static const struct row rows[] = {
     { "79: MPS with MIG on", "h100:7x1g.10gb", .replicas = 4, .sharing = SHARING_MPS,
       .lines = "error creating labeler: error creating sharing labeler: failed to check "
                "MPS-capable: MPS sharing is not supported for mig devices" },
-    { "80: no GPU", "", .change = no_devices, .lines = "vgpu.present=false\n!gpu.count\n!gpu.product\n!cuda.\n!mig" },
+    { "80: no GPU", "", .change = no_devices,
+      .lines = "vgpu.present=false\n!gpu.count\n!gpu.product\n!cuda.\n!mig" },
     { "81: two kinds of PCI class", "t4 t4", .change = mixed_classes, .lines = "gpu.mode=unknown" },
     { "graphics boards", "t4", .change = graphics_class, .lines = "gpu.mode=graphics" },
     { "D20: another PCI class", "t4", .change = accelerator_class, .lines = "gpu.mode=unknown" },
@@ -310,7 +311,8 @@ static void a_mig_resource_that_is_shared_says_so(void **state)
     f.config.mig_strategy = MIG_STRATEGY_MIXED;
     fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/mig-1g.10gb", 3);
     const char *labels = labels_of(&f, NO_TIMESTAMP);
-    assert_non_null(strstr(labels, "mig-1g.10gb.product=NVIDIA-H100-80GB-HBM3-MIG-1g.10gb-SHARED\n"));
+    assert_non_null(
+        strstr(labels, "mig-1g.10gb.product=NVIDIA-H100-80GB-HBM3-MIG-1g.10gb-SHARED\n"));
     assert_non_null(strstr(labels, "mig-1g.10gb.replicas=3\n"));
     assert_non_null(strstr(labels, "mig-1g.10gb.count=2\n"));
     assert_non_null(strstr(labels, "mig-1g.10gb.sharing-strategy=time-slicing\n"));

@@ -9,7 +9,8 @@
 #include "base/mem.h"
 #include "sim/node/objects.h"
 
-#define POD_HEAD "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n  containers:\n  - name: c\n"
+#define POD_HEAD                                                                                   \
+    "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n  containers:\n  - name: c\n"
 
 static int read_text(struct objects *objects, const char *text, struct err *err)
 {
@@ -22,11 +23,14 @@ static void a_file_may_hold_several_objects_and_lists(void **state)
     struct objects objects = { .arena = &arena };
     struct err err = {};
     static const char text[] =
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: ns}\ndata:\n  any: |-\n    version: v1\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: ns}\ndata:\n  any: |-\n   "
+        " version: v1\n"
         "---\n---\n"
         "apiVersion: v1\nkind: List\nitems:\n"
-        "- {apiVersion: nvidia.com/v1, kind: ClusterPolicy, metadata: {name: cp}, spec: {mig: {strategy: mixed},"
-        "   devicePlugin: {config: {name: m, default: any}, env: [{name: A, value: b}]}, gfd: {enabled: false}}}\n"
+        "- {apiVersion: nvidia.com/v1, kind: ClusterPolicy, metadata: {name: cp}, spec: {mig: "
+        "{strategy: mixed},"
+        "   devicePlugin: {config: {name: m, default: any}, env: [{name: A, value: b}]}, gfd: "
+        "{enabled: false}}}\n"
         "- {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c}]}}\n"
         "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
 
@@ -55,9 +59,11 @@ static void a_deployment_is_as_many_pods_as_it_has_replicas(void **state)
     static const char text[] =
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: 3\n"
         "  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n"
-        "    spec:\n      nodeSelector: {zone: a}\n      tolerations: [{key: k, operator: Exists}]\n"
+        "    spec:\n      nodeSelector: {zone: a}\n      tolerations: [{key: k, operator: "
+        "Exists}]\n"
         "      initContainers: [{name: i, resources: {limits: {nvidia.com/gpu: 2, cpu: 1}}}]\n"
-        "      containers: [{name: c, resources: {limits: {nvidia.com/gpu: '1'}, requests: {nvidia.com/gpu: 1}}}]\n";
+        "      containers: [{name: c, resources: {limits: {nvidia.com/gpu: '1'}, requests: "
+        "{nvidia.com/gpu: 1}}}]\n";
 
     assert_int_equal(read_text(&objects, text, &err), 0);
     assert_int_equal(objects.n_pods, 3);
@@ -88,8 +94,10 @@ static const struct {
     { "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n", "spec.containers is missing" },
     { POD_HEAD "    resources: {limits: {nvidia.com/gpu: 1.5}}\n",
       "f.yaml:8:42: nvidia.com/gpu: must be an integer" },
-    { POD_HEAD "    resources: {limits: {nvidia.com/gpu: -1}}\n", "must be greater than or equal to 0" },
-    { POD_HEAD "    resources: {limits: {nvidia.com/gpu: lots}}\n", "quantities must match the regular expression" },
+    { POD_HEAD "    resources: {limits: {nvidia.com/gpu: -1}}\n",
+      "must be greater than or equal to 0" },
+    { POD_HEAD "    resources: {limits: {nvidia.com/gpu: lots}}\n",
+      "quantities must match the regular expression" },
     { POD_HEAD "    resources: {limits: {nvidia.com/gpu: 500m}}\n", "must be an integer" },
     { POD_HEAD "    resources: {requests: {nvidia.com/gpu: 1}}\n",
       "Limit must be set for non overcommitable resources" },
@@ -103,7 +111,8 @@ static const struct {
       "f.yaml:5:15: spec.mig.strategy: Unsupported value: \"simple\"" },
     { "apiVersion: nvidia.com/v1\nkind: ClusterPolicy\nspec:\n  devicePlugin: yes\n",
       "f.yaml:4:17: devicePlugin must be a map, not a boolean" },
-    { "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {matchLabels: {a: b}}\n"
+    { "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: "
+      "{matchLabels: {a: b}}\n"
       "  template: {metadata: {labels: {a: c}}, spec: {containers: [{name: c}]}}\n",
       "`selector` does not match template `labels`: a" },
     { "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  replicas: 2000000\n"
@@ -134,7 +143,10 @@ static void lack_of_memory_is_an_error_and_nothing_else(void **state)
         struct objects objects = { .arena = &arena };
 
         mem_fail_from(n);
-        r = read_text(&objects, POD_HEAD "    resources: {limits: {nvidia.com/gpu: 1}}\n  nodeSelector: {a: b}\n", NULL);
+        r = read_text(&objects,
+                      POD_HEAD
+                      "    resources: {limits: {nvidia.com/gpu: 1}}\n  nodeSelector: {a: b}\n",
+                      NULL);
         mem_fail_from(0);
         assert_true(r == 0 || r == -ENOMEM);
         assert_true(n < 10000);

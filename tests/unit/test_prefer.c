@@ -156,7 +156,8 @@ static void whole_gpus_are_chosen_by_how_they_are_connected(void **state)
         fixture_init(&f, whole_rows[i].layout);
         wire_pairs(&f, whole_rows[i].pairs, whole_rows[i].half);
         f.config.allocation_policy = POLICY_PACKED; /* has no say here */
-        const char *answer = ask(&f, whole_rows[i].available, whole_rows[i].must, whole_rows[i].size);
+        const char *answer =
+            ask(&f, whole_rows[i].available, whole_rows[i].must, whole_rows[i].size);
         if (!text_equal(answer, whole_rows[i].answer))
             fail_msg("%s: %s", whole_rows[i].name, answer);
     }
@@ -205,7 +206,8 @@ static void a_hundred_thousand_replicas_get_an_answer(void **state)
         ids[i] = resource->devices[i].id;
     request.available = ids;
     request.n_available = resource->n_devices;
-    assert_int_equal(prefer(resource, f.inventory, &f.config, &request, &f.arena, &answer, &n, NULL), 0);
+    assert_int_equal(
+        prefer(resource, f.inventory, &f.config, &request, &f.arena, &answer, &n, NULL), 0);
     assert_int_equal(n, 50000);
     assert_string_equal(answer[1], "GPU-1::0");
     free(ids);

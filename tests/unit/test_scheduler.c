@@ -7,7 +7,8 @@
 
 #include "sim/node/scheduler.h"
 
-static const struct sim_request one_gpu = { "nvidia.com/gpu", 1 }, two_gpus = { "nvidia.com/gpu", 2 };
+static const struct sim_request one_gpu = { "nvidia.com/gpu", 1 },
+                                two_gpus = { "nvidia.com/gpu", 2 };
 static const struct sim_request three_gpus = { "nvidia.com/gpu", 3 };
 static const struct sim_request one_mig = { "nvidia.com/mig-1g.10gb", 1 };
 
@@ -15,24 +16,37 @@ static const struct sim_capacity capacity[] = {
     { "nvidia.com/gpu", 4, 2 },
     { "nvidia.com/mig-1g.10gb", 7, 7 },
 };
-static const struct key_value labels[] = { { "zone", "a" }, { "nvidia.com/mig.config", "all-1g.10gb" } };
+static const struct key_value labels[] = { { "zone", "a" },
+                                           { "nvidia.com/mig.config", "all-1g.10gb" } };
 static const struct taint gpu_taint = { "nvidia.com/gpu", "", "NoSchedule" };
 static const struct taint soft_taint = { "slow", "", "PreferNoSchedule" };
 
 #define POD(...)                                                                                   \
     (struct pod_object)                                                                            \
     {                                                                                              \
-        .sim = { .containers = (const struct sim_container[]){ __VA_ARGS__ },                      \
-                 .n_containers = sizeof((struct sim_container[]){ __VA_ARGS__ }) /                 \
-                                 sizeof(struct sim_container) }                                    \
+        .sim = {                                                                                   \
+            .containers = (const struct sim_container[]){ __VA_ARGS__ },                           \
+            .n_containers =                                                                        \
+                sizeof((struct sim_container[]){ __VA_ARGS__ }) / sizeof(struct sim_container)     \
+        }                                                                                          \
     }
-#define NEEDS(request) { .name = "c", .n_requests = 1, .requests = &(request) }
-#define INIT(request) { .name = "i", .init = true, .n_requests = 1, .requests = &(request) }
+#define NEEDS(request)                                                                             \
+    {                                                                                              \
+        .name = "c", .n_requests = 1, .requests = &(request)                                       \
+    }
+#define INIT(request)                                                                              \
+    {                                                                                              \
+        .name = "i", .init = true, .n_requests = 1, .requests = &(request)                         \
+    }
 
 static struct node_view view(const struct taint *taints, size_t n_taints)
 {
-    return (struct node_view){ .n_labels = 2, .labels = labels, .n_taints = n_taints, .taints = taints,
-                               .n_capacity = 2, .capacity = capacity };
+    return (struct node_view){ .n_labels = 2,
+                               .labels = labels,
+                               .n_taints = n_taints,
+                               .taints = taints,
+                               .n_capacity = 2,
+                               .capacity = capacity };
 }
 
 static void expect_refusal(const struct node_view *node, const struct pod_object *pod,
@@ -53,7 +67,8 @@ static void counts_what_running_pods_hold(void **state)
 
     expect_refusal(&node, &two, NULL, 0, NULL);
     expect_refusal(&node, &one, running, 1, NULL);
-    expect_refusal(&node, &two, running, 1, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    expect_refusal(&node, &two, running, 1,
+                   "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
 }
 
 static void an_unhealthy_device_does_not_count(void **state)
@@ -61,7 +76,8 @@ static void an_unhealthy_device_does_not_count(void **state)
     struct node_view node = view(NULL, 0);
     struct pod_object three = POD(NEEDS(three_gpus)); /* capacity 4, allocatable 2 */
 
-    expect_refusal(&node, &three, NULL, 0, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    expect_refusal(&node, &three, NULL, 0,
+                   "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
 }
 
 static void a_resource_nobody_offers_keeps_a_pod_pending(void **state)

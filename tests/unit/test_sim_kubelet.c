@@ -26,9 +26,9 @@ struct plugin {
     size_t n;
     const char *prefer[8]; /* its answer to GetPreferredAllocation */
     size_t n_prefer;
-    const char *fail;      /* Allocate and GetPreferredAllocation answer this */
+    const char *fail; /* Allocate and GetPreferredAllocation answer this */
     bool fail_prefer, empty_answer;
-    char log[1024];        /* "prefer(a,b;1) allocate(a)" */
+    char log[1024]; /* "prefer(a,b;1) allocate(a)" */
 };
 
 struct world {
@@ -40,13 +40,16 @@ struct world {
     char reason[128], message[512];
 };
 
-static void log_ids(struct plugin *plugin, const char *call, const struct id_list *ids, const char *rest)
+static void log_ids(struct plugin *plugin, const char *call, const struct id_list *ids,
+                    const char *rest)
 {
     size_t len = strlen(plugin->log);
 
-    len += (size_t)snprintf(plugin->log + len, sizeof(plugin->log) - len, "%s%s(", len ? " " : "", call);
+    len += (size_t)snprintf(plugin->log + len, sizeof(plugin->log) - len, "%s%s(", len ? " " : "",
+                            call);
     for (size_t i = 0; i < ids->n; i++)
-        len += (size_t)snprintf(plugin->log + len, sizeof(plugin->log) - len, "%s%s", i ? "," : "", ids->items[i]);
+        len += (size_t)snprintf(plugin->log + len, sizeof(plugin->log) - len, "%s%s", i ? "," : "",
+                                ids->items[i]);
     snprintf(plugin->log + len, sizeof(plugin->log) - len, "%s)", rest);
 }
 
@@ -89,7 +92,8 @@ static void on_prefer(struct grpc_call *call, struct span bytes, void *user)
     assert_int_equal(preferred_request_decode(bytes, &arena, &request, NULL), 0);
     assert_int_equal(request.n, 1);
     snprintf(rest, sizeof(rest), ";%zu;%d", request.items[0].n_must_include, request.items[0].size);
-    struct id_list asked = { request.items[0].n_available, (const char **)request.items[0].available };
+    struct id_list asked = { request.items[0].n_available,
+                             (const char **)request.items[0].available };
     log_ids(plugin, "prefer", &asked, rest);
     if (plugin->fail_prefer) {
         grpc_call_end(call, GRPC_INTERNAL, plugin->fail);
@@ -181,7 +185,8 @@ static void on_registered(void *user, const struct grpc_status *status, struct s
     snprintf(answer->message, sizeof(answer->message), "%s", status->message);
 }
 
-static struct register_answer register_as(struct world *world, const char *version, const char *resource,
+static struct register_answer register_as(struct world *world, const char *version,
+                                          const char *resource,
                                           struct plugin_options plugin_options)
 {
     static const struct grpc_call_options call = { .path = PLUGIN_PATH_REGISTER };
@@ -191,8 +196,10 @@ static struct register_answer register_as(struct world *world, const char *versi
     struct register_answer answer = {};
 
     register_request_encode(&request, &bytes);
-    assert_int_equal(grpc_client_new(world->loop, sim_kubelet_socket(world->kubelet), NULL, &client, NULL), 0);
-    assert_int_equal(grpc_client_unary(client, &call, buf_span(&bytes), on_registered, &answer, NULL, NULL), 0);
+    assert_int_equal(
+        grpc_client_new(world->loop, sim_kubelet_socket(world->kubelet), NULL, &client, NULL), 0);
+    assert_int_equal(
+        grpc_client_unary(client, &call, buf_span(&bytes), on_registered, &answer, NULL, NULL), 0);
     settle(world);
     assert_true(answer.done);
     return answer;
@@ -227,7 +234,8 @@ static int tear_down(void **state)
 
 static void register_plugin(struct world *world)
 {
-    assert_int_equal(register_as(world, "v1beta1", "example.com/dev", WITH_PREFERENCE).code, GRPC_OK);
+    assert_int_equal(register_as(world, "v1beta1", "example.com/dev", WITH_PREFERENCE).code,
+                     GRPC_OK);
 }
 
 static void on_admitted(void *user, const char *reason, const char *message)
@@ -242,7 +250,8 @@ static void on_admitted(void *user, const char *reason, const char *message)
 static const struct sim_request one = { "example.com/dev", 1 }, two = { "example.com/dev", 2 };
 static const struct sim_request five = { "example.com/dev", 5 };
 
-static void admit(struct world *world, const char *uid, const struct sim_container *containers, size_t n)
+static void admit(struct world *world, const char *uid, const struct sim_container *containers,
+                  size_t n)
 {
     struct sim_pod pod = { uid, uid, "default", n, containers };
 
@@ -295,15 +304,19 @@ static void a_plugin_that_registers_makes_capacity(void **state)
 static void a_wrong_registration_is_refused_in_the_kubelets_words(void **state)
 {
     struct world *world = *state;
-    struct register_answer answer = register_as(world, "v1alpha1", "example.com/dev", WITH_PREFERENCE);
+    struct register_answer answer =
+        register_as(world, "v1alpha1", "example.com/dev", WITH_PREFERENCE);
 
     assert_int_equal(answer.code, GRPC_UNKNOWN);
-    assert_string_equal(answer.message, "requested API version \"v1alpha1\" is not supported by kubelet. "
-                                        "Supported version is [\"v1beta1\"]");
+    assert_string_equal(answer.message,
+                        "requested API version \"v1alpha1\" is not supported by kubelet. "
+                        "Supported version is [\"v1beta1\"]");
     answer = register_as(world, "v1beta1", "plainname", WITH_PREFERENCE);
     assert_string_equal(answer.message, "the ResourceName \"plainname\" is invalid");
-    assert_int_equal(register_as(world, "v1beta1", "kubernetes.io/x", WITH_PREFERENCE).code, GRPC_UNKNOWN);
-    assert_int_equal(register_as(world, "v1beta1", "requests.x/y", WITH_PREFERENCE).code, GRPC_UNKNOWN);
+    assert_int_equal(register_as(world, "v1beta1", "kubernetes.io/x", WITH_PREFERENCE).code,
+                     GRPC_UNKNOWN);
+    assert_int_equal(register_as(world, "v1beta1", "requests.x/y", WITH_PREFERENCE).code,
+                     GRPC_UNKNOWN);
     assert_int_equal(sim_kubelet_n_registrations(world->kubelet), 0);
 }
 
@@ -327,7 +340,8 @@ static void a_plugin_without_preferences_is_not_asked(void **state)
 {
     struct world *world = *state;
 
-    assert_int_equal(register_as(world, "v1beta1", "example.com/dev", (struct plugin_options){}).code, GRPC_OK);
+    assert_int_equal(
+        register_as(world, "v1beta1", "example.com/dev", (struct plugin_options){}).code, GRPC_OK);
     admit_one(world, "p1", &two);
     assert_string_equal(world->plugin.log, "allocate(a,b)");
 }
@@ -348,8 +362,10 @@ static void prestart_is_called_only_for_who_asked_for_it(void **state)
 {
     struct world *world = *state;
 
-    assert_int_equal(register_as(world, "v1beta1", "example.com/dev", (struct plugin_options){ true, false }).code,
-                     GRPC_OK);
+    assert_int_equal(
+        register_as(world, "v1beta1", "example.com/dev", (struct plugin_options){ true, false })
+            .code,
+        GRPC_OK);
     admit_one(world, "p1", &one);
     assert_string_equal(world->plugin.log, "allocate(a) prestart(a)");
 }
@@ -363,8 +379,9 @@ static void later_containers_take_over_what_init_containers_held(void **state)
     ADMIT(world, "p1", { "i1", true, 1, &one }, { "i2", true, 1, &one }, { "m1", false, 1, &one },
           { "m2", false, 1, &one });
     assert_string_equal(world->reason, "");
-    assert_string_equal(world->plugin.log, "prefer(a,b,c,d;0;1) allocate(a) allocate(a) allocate(a) "
-                                           "prefer(b,c,d;0;1) allocate(b)");
+    assert_string_equal(world->plugin.log,
+                        "prefer(a,b,c,d;0;1) allocate(a) allocate(a) allocate(a) "
+                        "prefer(b,c,d;0;1) allocate(b)");
     world->plugin.log[0] = '\0';
     ADMIT(world, "p2", { "i", true, 1, &two }, { "m", false, 1, &one });
     assert_string_equal(world->plugin.log, "prefer(c,d;0;2) allocate(c,d) allocate(c)");
@@ -378,13 +395,15 @@ static void an_error_of_the_plugin_fails_the_pod(void **state)
     world->plugin.fail = "boom happened";
     admit_one(world, "p1", &one);
     assert_string_equal(world->reason, "UnexpectedAdmissionError");
-    assert_string_equal(world->message, "Allocate failed due to rpc error: code = Unknown desc = boom happened, "
-                                        "which is unexpected");
+    assert_string_equal(world->message,
+                        "Allocate failed due to rpc error: code = Unknown desc = boom happened, "
+                        "which is unexpected");
     world->plugin.fail_prefer = true;
     admit_one(world, "p2", &one);
-    assert_string_equal(world->message,
-                        "Allocate failed due to device plugin GetPreferredAllocation rpc failed with err: "
-                        "rpc error: code = Internal desc = boom happened, which is unexpected");
+    assert_string_equal(
+        world->message,
+        "Allocate failed due to device plugin GetPreferredAllocation rpc failed with err: "
+        "rpc error: code = Internal desc = boom happened, which is unexpected");
     world->plugin.fail = NULL;
     world->plugin.fail_prefer = false;
     world->plugin.empty_answer = true;
@@ -402,9 +421,10 @@ static void too_few_devices_fail_the_pod_with_both_numbers(void **state)
 
     register_plugin(world);
     admit_one(world, "p1", &five);
-    assert_string_equal(world->message,
-                        "Allocate failed due to requested number of devices unavailable for example.com/dev. "
-                        "Requested: 5, Available: 4, which is unexpected");
+    assert_string_equal(
+        world->message,
+        "Allocate failed due to requested number of devices unavailable for example.com/dev. "
+        "Requested: 5, Available: 4, which is unexpected");
 }
 
 static void an_ended_pod_gives_its_devices_back(void **state)
@@ -495,8 +515,10 @@ static void a_restart_keeps_what_running_pods_hold(void **state)
 
 static void a_damaged_checkpoint_means_an_empty_start(void **state)
 {
-    static const char *const damage[] = { "", "{", "[]", "{\"Data\":{},\"Checksum\":1}",
-                                          "{\"Data\":{\"PodDeviceEntries\":null,\"RegisteredDevices\":{}},\"Checksum\":1}" };
+    static const char *const damage[] = {
+        "", "{", "[]", "{\"Data\":{},\"Checksum\":1}",
+        "{\"Data\":{\"PodDeviceEntries\":null,\"RegisteredDevices\":{}},\"Checksum\":1}"
+    };
     struct world *world = *state;
     char path[128];
 
@@ -505,7 +527,8 @@ static void a_damaged_checkpoint_means_an_empty_start(void **state)
     snprintf(path, sizeof(path), "%s/kubelet_internal_checkpoint", world->dir);
     for (size_t i = 0; i < ARRAY_LEN(damage); i++) {
         sim_kubelet_free(world->kubelet);
-        assert_int_equal(file_replace(-100 /* AT_FDCWD */, path, span_of(damage[i]), 0600, NULL), 0);
+        assert_int_equal(file_replace(-100 /* AT_FDCWD */, path, span_of(damage[i]), 0600, NULL),
+                         0);
         start_kubelet(world);
         assert_null(sim_kubelet_next_grant(world->kubelet, NULL));
     }

@@ -11,7 +11,7 @@
 #include "codec/json.h"
 
 #define CHECKPOINT_NAME "kubelet_internal_checkpoint"
-#define CHECKPOINT_MAX MIB(32)
+#define CHECKPOINT_MAX  MIB(32)
 
 static const char base64_digits[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -71,9 +71,9 @@ static json_t *entry_of_grant(const struct device_grant *grant)
         json_array_append_new(ids, json_string(grant->grant.ids[i]));
     base64_encode(grant->grant.response, &response);
     return json_pack("{s:s, s:s, s:s, s:{s:o}, s:s, s:b}", "PodUID", grant->grant.pod_uid,
-                     "ContainerName", grant->grant.container, "ResourceName",
-                     grant->grant.resource, "DeviceIDs", "0", ids, "AllocResp",
-                     buf_text(&response), "Init", grant->reusable);
+                     "ContainerName", grant->grant.container, "ResourceName", grant->grant.resource,
+                     "DeviceIDs", "0", ids, "AllocResp", buf_text(&response), "Init",
+                     grant->reusable);
 }
 
 static json_t *data_of_books(const struct device_books *books)
@@ -103,7 +103,8 @@ int checkpoint_save(const char *dir, const struct device_books *books, struct er
 
     if (!text)
         return err_no_memory(err);
-    if (buf_printf(&file, "{\"Data\":%s,\"Checksum\":%" PRIu32 "}", text, fnv32a(span_of(text))) < 0)
+    if (buf_printf(&file, "{\"Data\":%s,\"Checksum\":%" PRIu32 "}", text, fnv32a(span_of(text))) <
+        0)
         return err_set(err, EFBIG, "%s: larger than %zu bytes", CHECKPOINT_NAME, CHECKPOINT_MAX);
     snprintf(path, sizeof(path), "%s/" CHECKPOINT_NAME, dir);
     return file_replace(AT_FDCWD, path, buf_span(&file), 0600, err);
@@ -125,14 +126,14 @@ static int load_entry(json_t *entry, struct device_books *books, struct err *err
                     &response, "Init", &init) < 0 ||
         base64_decode(response, &bytes) < 0)
         return err_set(err, EBADMSG, "an entry is not of the known form");
-    json_object_foreach (nodes, node, ids)
-        json_array_foreach (ids, i, id) {
-            const char **slot = arena_push(&arena, &list.items, &list.n);
+    json_object_foreach(nodes, node, ids) json_array_foreach(ids, i, id)
+    {
+        const char **slot = arena_push(&arena, &list.items, &list.n);
 
-            if (!slot || !json_is_string(id))
-                return err_set(err, EBADMSG, "a device id is not a string");
-            *slot = json_string_value(id);
-        }
+        if (!slot || !json_is_string(id))
+            return err_set(err, EBADMSG, "a device id is not a string");
+        *slot = json_string_value(id);
+    }
     struct sim_container holder = { .name = container, .init = init };
     return device_books_grant(books, uid, &holder, resource, &list, buf_span(&bytes), err);
 }
@@ -162,13 +163,13 @@ int checkpoint_load(const char *dir, struct device_books *books, struct err *err
         return err_set(err, EBADMSG, "%s: checkpoint is corrupted", path);
 
     struct device_books loaded = {};
-    json_object_foreach (registered, resource, value) {
+    json_object_foreach(registered, resource, value)
+    {
         struct device_book *book;
 
         r = r < 0 ? r : device_book_open(&loaded, resource, &book, err);
     }
-    json_array_foreach (entries, i, value)
-        r = r < 0 ? r : load_entry(value, &loaded, err);
+    json_array_foreach(entries, i, value) r = r < 0 ? r : load_entry(value, &loaded, err);
     if (r < 0) {
         device_books_done(&loaded);
         return err_wrap(err, r, "%s", path);

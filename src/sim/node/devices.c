@@ -133,7 +133,8 @@ static struct device_grant *grant_find(struct device_books *books, const char *u
                                        const char *container, const char *resource)
 {
     for (struct device_grant *grant = books->grants; grant; grant = grant->next)
-        if (text_equal(grant->grant.pod_uid, uid) && text_equal(grant->grant.container, container) &&
+        if (text_equal(grant->grant.pod_uid, uid) &&
+            text_equal(grant->grant.container, container) &&
             text_equal(grant->grant.resource, resource))
             return grant;
     return NULL;
@@ -196,7 +197,8 @@ int device_books_choose(struct device_books *books, const struct sim_pod *pod,
     for (size_t i = 0; book->alive && i < book->list.n; i++)
         n_healthy += is_healthy(&book->list.items[i]);
     if (n_healthy == 0)
-        return err_set(err, ENODEV, "no healthy devices present; cannot allocate unhealthy devices %s",
+        return err_set(err, ENODEV,
+                       "no healthy devices present; cannot allocate unhealthy devices %s",
                        request->resource);
     if (mark_held(books, pod->uid, request->resource, &held, &reusable) < 0)
         return err_no_memory(err);
@@ -220,9 +222,10 @@ int device_books_choose(struct device_books *books, const struct sim_pod *pod,
             return err_no_memory(err);
     }
     if (n_free < request->count - choice.must.n)
-        return err_set(err, EBUSY,
-                       "requested number of devices unavailable for %s. Requested: %zu, Available: %u",
-                       request->resource, request->count - choice.must.n, n_free);
+        return err_set(
+            err, EBUSY,
+            "requested number of devices unavailable for %s. Requested: %zu, Available: %u",
+            request->resource, request->count - choice.must.n, n_free);
     *ret = choice;
     return 0;
 }
@@ -291,7 +294,8 @@ uint32_t device_books_held(const struct device_books *books, const char *resourc
     auto_(map_done) struct map ids = {};
 
     for (const struct device_grant *grant = books->grants; grant; grant = grant->next)
-        if (text_equal(grant->grant.resource, resource) && !map_has(&books->ended, grant->grant.pod_uid))
+        if (text_equal(grant->grant.resource, resource) &&
+            !map_has(&books->ended, grant->grant.pod_uid))
             for (size_t i = 0; i < grant->grant.n_ids; i++)
                 if (map_set(&ids, grant->grant.ids[i], (void *)books) < 0)
                     return 0;

@@ -14,11 +14,11 @@
 
 /* One resource: the newest list of its plugin. */
 struct device_book {
-    char *resource;         /* owned */
-    bool alive;             /* its plugin is connected: its devices can be allocated */
-    bool listed;            /* a list has arrived since the last registration */
-    bool gone;              /* away for so long that the capacity is zero, too */
-    struct arena arena;     /* owns the list */
+    char *resource;     /* owned */
+    bool alive;         /* its plugin is connected: its devices can be allocated */
+    bool listed;        /* a list has arrived since the last registration */
+    bool gone;          /* away for so long that the capacity is zero, too */
+    struct arena arena; /* owns the list */
     struct device_list list;
 };
 
@@ -26,7 +26,7 @@ struct device_book {
 struct device_grant {
     struct sim_grant grant; /* strings owned by the arena below */
     struct arena arena;
-    bool reusable;          /* held by an init container: later containers of its pod take it over */
+    bool reusable; /* held by an init container: later containers of its pod take it over */
     struct device_grant *next;
 };
 
@@ -34,7 +34,7 @@ struct device_books {
     size_t n_books, n_capacity;
     struct device_book books[SIM_KUBELET_MAX_RESOURCES];
     struct sim_capacity capacity[SIM_KUBELET_MAX_RESOURCES]; /* by name; made on demand */
-    struct device_grant *grants, *last_grant; /* owned; in order of allocation */
+    struct device_grant *grants, *last_grant;                /* owned; in order of allocation */
     struct map ended; /* pods whose grants are freed before the next admission */
 };
 
@@ -45,7 +45,8 @@ struct device_book *device_book_find(struct device_books *books, const char *res
 [[nodiscard]] int device_book_open(struct device_books *books, const char *resource,
                                    struct device_book **ret, struct err *err);
 /* Replaces the list by the decoded message. */
-[[nodiscard]] int device_book_update(struct device_book *book, struct span message, struct err *err);
+[[nodiscard]] int device_book_update(struct device_book *book, struct span message,
+                                     struct err *err);
 /* The plugin is away: every device is unhealthy; later, its capacity is forgotten. */
 void device_book_lost(struct device_book *book);
 void device_book_forget(struct device_book *book);
@@ -61,8 +62,8 @@ void device_books_collect(struct device_books *books);
  * free. `available` includes the must-haves, as the kubelet sends them.
  */
 struct device_choice {
-    bool nothing_to_do;   /* not a plugin's resource, or the container holds its devices already */
-    bool settled;         /* `must` is the whole answer: the plugin has no say */
+    bool nothing_to_do; /* not a plugin's resource, or the container holds its devices already */
+    bool settled;       /* `must` is the whole answer: the plugin has no say */
     uint32_t size;
     struct id_list must, available;
 };

@@ -21,7 +21,7 @@ struct endpoint {
     struct sim_kubelet *kubelet; /* borrowed, outlives us */
     char *resource;              /* owned */
     struct plugin_options options;
-    struct grpc_client *client;  /* owned */
+    struct grpc_client *client; /* owned */
     struct timer gone;
     struct timer bury; /* frees the endpoint from the loop, not from inside its own callback */
     struct endpoint *next;
@@ -49,8 +49,8 @@ struct sim_kubelet {
     void *user;
     struct grpc_server *server;
     struct device_books books;
-    struct endpoint *endpoints;         /* owned; newest first */
-    struct admission *queue;            /* owned; the first is under way */
+    struct endpoint *endpoints; /* owned; newest first */
+    struct admission *queue;    /* owned; the first is under way */
     struct timer step;
     bool busy;
     uint32_t n_registrations;
@@ -201,7 +201,8 @@ static void on_register(struct grpc_call *call, struct span bytes, void *user)
     }
     if (!text_equal(request.version, PLUGIN_API_VERSION)) {
         snprintf(text, sizeof(text),
-                 "requested API version \"%s\" is not supported by kubelet. Supported version is [\"%s\"]",
+                 "requested API version \"%s\" is not supported by kubelet. Supported version is "
+                 "[\"%s\"]",
                  request.version, PLUGIN_API_VERSION);
         grpc_call_end(call, GRPC_UNKNOWN, text);
         return;
@@ -211,7 +212,8 @@ static void on_register(struct grpc_call *call, struct span bytes, void *user)
         grpc_call_end(call, GRPC_UNKNOWN, text);
         return;
     }
-    if (strchr(request.endpoint, '/') || device_book_open(&kubelet->books, request.resource_name, &book, &err) < 0 ||
+    if (strchr(request.endpoint, '/') ||
+        device_book_open(&kubelet->books, request.resource_name, &book, &err) < 0 ||
         endpoint_new(kubelet, &request, &err) < 0) {
         grpc_call_end(call, GRPC_UNKNOWN, err.code ? err.text : "the endpoint must be a file name");
         return;
@@ -289,12 +291,15 @@ static void on_allocated(void *user, const struct grpc_status *status, struct sp
         return;
     }
     if (allocate_response_decode(response, &arena, &answer, &err) < 0) {
-        admission_refuse(kubelet, "rpc error: code = Internal desc = grpc: failed to unmarshal the "
-                                  "received message: %s", err.text);
+        admission_refuse(kubelet,
+                         "rpc error: code = Internal desc = grpc: failed to unmarshal the "
+                         "received message: %s",
+                         err.text);
         return;
     }
     if (answer.n == 0) {
-        admission_refuse(kubelet, "no containers return in allocation response &AllocateResponse{}");
+        admission_refuse(kubelet,
+                         "no containers return in allocation response &AllocateResponse{}");
         return;
     }
     allocation_encode(answer.items[0], &bytes);
@@ -323,9 +328,8 @@ static void admission_allocate(struct sim_kubelet *kubelet, struct admission *ad
     }
     struct allocate_request request = { .n = 1, .items = &admission->ids };
     allocate_request_encode(&request, &bytes);
-    if (bytes.failed ||
-        grpc_client_unary(admission->endpoint->client, &call, buf_span(&bytes), on_allocated,
-                          kubelet, NULL, &err) < 0)
+    if (bytes.failed || grpc_client_unary(admission->endpoint->client, &call, buf_span(&bytes),
+                                          on_allocated, kubelet, NULL, &err) < 0)
         admission_refuse(kubelet, "%s", err.code ? err.text : "a request that is too large");
 }
 
@@ -337,10 +341,11 @@ static void on_preferred(void *user, const struct grpc_status *status, struct sp
     struct err err = {};
 
     if (status->code != GRPC_OK) {
-        admission_refuse(kubelet,
-                         "device plugin GetPreferredAllocation rpc failed with err: rpc error: code "
-                         "= %s desc = %s",
-                         grpc_code_name(status->code), status->message);
+        admission_refuse(
+            kubelet,
+            "device plugin GetPreferredAllocation rpc failed with err: rpc error: code "
+            "= %s desc = %s",
+            grpc_code_name(status->code), status->message);
         return;
     }
     if (preferred_response_decode(response, &admission->arena, &answer, &err) < 0) {
@@ -366,9 +371,8 @@ static void admission_prefer(struct sim_kubelet *kubelet, struct admission *admi
     struct err err = {};
 
     preferred_request_encode(&request, &bytes);
-    if (bytes.failed ||
-        grpc_client_unary(admission->endpoint->client, &call, buf_span(&bytes), on_preferred,
-                          kubelet, NULL, &err) < 0)
+    if (bytes.failed || grpc_client_unary(admission->endpoint->client, &call, buf_span(&bytes),
+                                          on_preferred, kubelet, NULL, &err) < 0)
         admission_refuse(kubelet, "%s", err.code ? err.text : "a request that is too large");
 }
 
@@ -379,8 +383,8 @@ static void on_prestarted(void *user, const struct grpc_status *status, struct s
     if (status->code != GRPC_OK) {
         char text[4096];
 
-        snprintf(text, sizeof(text), "rpc error: code = %s desc = %s",
-                 grpc_code_name(status->code), status->message);
+        snprintf(text, sizeof(text), "rpc error: code = %s desc = %s", grpc_code_name(status->code),
+                 status->message);
         admission_finish(kubelet, "PreStartHookError", text);
         return;
     }
@@ -415,8 +419,8 @@ static bool admission_prestart(struct sim_kubelet *kubelet, struct admission *ad
 }
 
 /* The kubelet's last look: what all pods hold against what the node has. */
-static bool admission_fits(struct sim_kubelet *kubelet, struct admission *admission,
-                           char *message, size_t size)
+static bool admission_fits(struct sim_kubelet *kubelet, struct admission *admission, char *message,
+                           size_t size)
 {
     size_t n;
     const struct sim_capacity *capacity = sim_kubelet_capacity(kubelet, &n);
@@ -426,7 +430,8 @@ static bool admission_fits(struct sim_kubelet *kubelet, struct admission *admiss
 
         for (size_t c = 0; c < admission->pod->n_containers; c++)
             for (size_t q = 0; q < admission->pod->containers[c].n_requests; q++)
-                if (text_equal(admission->pod->containers[c].requests[q].resource, capacity[i].resource))
+                if (text_equal(admission->pod->containers[c].requests[q].resource,
+                               capacity[i].resource))
                     wanted += admission->pod->containers[c].requests[q].count;
         if (wanted == 0 || held <= capacity[i].allocatable)
             continue;
@@ -528,8 +533,9 @@ int sim_kubelet_admit(struct sim_kubelet *kubelet, const struct sim_pod *pod, si
 
     if (!admission)
         return err_no_memory(err);
-    *admission = (struct admission){ .pod = pod, .answer = answer, .user = user,
-                                     .arena = ARENA_MAX(MESSAGE_ARENA_BYTES) };
+    *admission = (struct admission){
+        .pod = pod, .answer = answer, .user = user, .arena = ARENA_MAX(MESSAGE_ARENA_BYTES)
+    };
     while (*last)
         last = &(*last)->next;
     *last = admission;
@@ -567,7 +573,8 @@ static int remove_sockets(const char *dir, struct err *err)
     while ((entry = readdir(stream))) {
         struct stat st;
 
-        if (fstatat(dirfd(stream), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode))
+        if (fstatat(dirfd(stream), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISSOCK(st.st_mode))
             unlinkat(dirfd(stream), entry->d_name, 0);
     }
     closedir(stream);

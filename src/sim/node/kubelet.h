@@ -29,9 +29,9 @@ enum {
 struct sim_kubelet;
 
 struct sim_kubelet_options {
-    const char *dir;      /* the device-plugins directory; must exist */
+    const char *dir; /* the device-plugins directory; must exist */
     const char *node_name;
-    bool shuffle;         /* offer available devices in random order, as Go's maps do */
+    bool shuffle; /* offer available devices in random order, as Go's maps do */
     /* Called after each change of capacity or allocatable; may be NULL. */
     void (*on_change)(void *user);
     void *user;

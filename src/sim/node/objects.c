@@ -69,8 +69,8 @@ static int get_text_at(const char *file, const struct value *map, const char *co
     return r < 0 ? r : object_text(file, inner, path[n - 1], ret, err);
 }
 
-#define TEXT_AT(file, map, ret, err, ...)                                                      \
-    get_text_at(file, map, (const char *const[]){ __VA_ARGS__ },                               \
+#define TEXT_AT(file, map, ret, err, ...)                                                          \
+    get_text_at(file, map, (const char *const[]){ __VA_ARGS__ },                                   \
                 ARRAY_LEN(((const char *const[]){ __VA_ARGS__ })), ret, err)
 
 /* ---- ConfigMap ---- */
@@ -78,7 +78,8 @@ static int get_text_at(const char *file, const struct value *map, const char *co
 static int read_config_map(struct objects *objects, const struct value *doc, const char *file,
                            struct err *err)
 {
-    struct config_map_object *map = arena_push(objects->arena, &objects->config_maps, &objects->n_config_maps);
+    struct config_map_object *map =
+        arena_push(objects->arena, &objects->config_maps, &objects->n_config_maps);
     const struct value *data;
 
     if (!map)
@@ -104,7 +105,8 @@ static int read_config_map(struct objects *objects, const struct value *doc, con
             return object_error(file, entry->value->place, err,
                                 "data.%s must be a string (write it as a block: `%s: |`), not %s",
                                 entry->key, entry->key, value_kind_names[entry->value->kind]);
-        *item = (struct config_map_entry){ entry->key, entry->value->text.ptr, entry->value->place };
+        *item =
+            (struct config_map_entry){ entry->key, entry->value->text.ptr, entry->value->place };
     }
     return 0;
 }
@@ -155,7 +157,8 @@ static int read_env(struct objects *objects, const char *file, const struct valu
         if (!variable)
             return err_no_memory(err);
         if (policy->n_plugin_env > OBJECTS_MAX_ITEMS)
-            return object_error(file, list->place, err, "more than %d variables", OBJECTS_MAX_ITEMS);
+            return object_error(file, list->place, err, "more than %d variables",
+                                OBJECTS_MAX_ITEMS);
         r = object_text(file, list->items[i], "name", &variable->key, err);
         if (r == 0)
             r = object_text(file, list->items[i], "value", &variable->value, err);
@@ -167,7 +170,8 @@ static int read_policy(struct objects *objects, const struct value *doc, const c
                        struct err *err)
 {
     static const char *const strategies[] = { "", "none", "single", "mixed" };
-    struct cluster_policy_object *policy = arena_push(objects->arena, &objects->policies, &objects->n_policies);
+    struct cluster_policy_object *policy =
+        arena_push(objects->arena, &objects->policies, &objects->n_policies);
     const struct value *spec;
     bool known = false;
 
@@ -208,8 +212,8 @@ static int read_policy(struct objects *objects, const struct value *doc, const c
 
 /* ---- any object ---- */
 
-static int note(struct objects *objects, const char *file, const struct value *doc, const char *kind,
-                struct err *err)
+static int note(struct objects *objects, const char *file, const struct value *doc,
+                const char *kind, struct err *err)
 {
     const char **slot = arena_push(objects->arena, &objects->notes, &objects->n_notes);
     const char *name = "";
@@ -219,7 +223,8 @@ static int note(struct objects *objects, const char *file, const struct value *d
         return err_no_memory(err);
     if (TEXT_AT(file, doc, &name, &ignored, "metadata", "name") < 0)
         name = "";
-    *slot = arena_printf(objects->arena, "%s:%u:%u: %s %s is left alone: a simulated node runs "
+    *slot = arena_printf(objects->arena,
+                         "%s:%u:%u: %s %s is left alone: a simulated node runs "
                          "ClusterPolicy, ConfigMap, Pod and Deployment",
                          file, doc->place.line, doc->place.column, kind, name);
     return *slot ? 0 : err_no_memory(err);
@@ -234,16 +239,20 @@ static int read_object(struct objects *objects, const struct value *doc, const c
     if (doc->kind == VALUE_NULL)
         return 0;
     if (doc->kind != VALUE_MAP)
-        return object_error(file, doc->place, err, "a Kubernetes object is a map with apiVersion and "
-                            "kind, not %s", value_kind_names[doc->kind]);
+        return object_error(file, doc->place, err,
+                            "a Kubernetes object is a map with apiVersion and "
+                            "kind, not %s",
+                            value_kind_names[doc->kind]);
     int r = object_text(file, doc, "kind", &kind, err);
     if (r == 0)
         r = object_text(file, doc, "apiVersion", &version, err);
     if (r < 0)
         return r;
     if (!*kind || !*version)
-        return object_error(file, doc->place, err, "%s is missing: a Kubernetes object begins with "
-                            "apiVersion and kind", *kind ? "apiVersion" : "kind");
+        return object_error(file, doc->place, err,
+                            "%s is missing: a Kubernetes object begins with "
+                            "apiVersion and kind",
+                            *kind ? "apiVersion" : "kind");
     if (text_ends(kind, "List")) {
         if (depth > 0)
             return object_error(file, doc->place, err, "a List inside a List");

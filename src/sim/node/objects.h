@@ -37,14 +37,14 @@ struct toleration {
 /* A pod to be run. `sim` is what the kubelet admits. */
 struct pod_object {
     struct object_place place;
-    const struct value *manifest; /* the Pod, or the Deployment it comes from */
+    const struct value *manifest;        /* the Pod, or the Deployment it comes from */
     const struct value *metadata, *spec; /* of the pod (or of the template) */
-    const char *owner;            /* Deployment's name, or NULL */
-    const char *node_name;        /* bound directly; "" for the scheduler to decide */
+    const char *owner;                   /* Deployment's name, or NULL */
+    const char *node_name;               /* bound directly; "" for the scheduler to decide */
     size_t n_selectors, n_tolerations;
     struct key_value *selectors;
     struct toleration *tolerations;
-    struct sim_pod sim;           /* name and uid included */
+    struct sim_pod sim; /* name and uid included */
 };
 
 struct config_map_object {
@@ -54,7 +54,7 @@ struct config_map_object {
     struct config_map_entry {
         const char *key, *text;
         struct place place; /* of the text's first line */
-    } *data;
+    } * data;
 };
 
 struct cluster_policy_object {
@@ -67,7 +67,7 @@ struct cluster_policy_object {
     const char *mps_root;              /* spec.devicePlugin.mps.root */
     bool plugin_enabled, discovery_enabled;
     size_t n_plugin_env;
-    struct key_value *plugin_env;      /* spec.devicePlugin.env */
+    struct key_value *plugin_env; /* spec.devicePlugin.env */
 };
 
 struct objects {

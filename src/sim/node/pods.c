@@ -16,7 +16,8 @@ static int read_count(const char *file, const char *resource, const struct value
                             "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
                             resource);
     if (milli < 0)
-        return object_error(file, value->place, err, "%s: must be greater than or equal to 0", resource);
+        return object_error(file, value->place, err, "%s: must be greater than or equal to 0",
+                            resource);
     if (milli % 1000 != 0 || milli / 1000 > INT32_MAX)
         return object_error(file, value->place, err, "%s: must be an integer", resource);
     *ret = (uint32_t)(milli / 1000);
@@ -86,7 +87,8 @@ static int read_containers(struct objects *objects, const char *file, const stru
             return object_error(file, item->place, err, "a container must be a map, not %s",
                                 value_kind_names[item->kind]);
         if (*n_containers == OBJECTS_MAX_CONTAINERS)
-            return object_error(file, item->place, err, "more than %d containers", OBJECTS_MAX_CONTAINERS);
+            return object_error(file, item->place, err, "more than %d containers",
+                                OBJECTS_MAX_CONTAINERS);
         struct sim_container *container = &containers[(*n_containers)++];
         *container = (struct sim_container){ .init = init };
         r = object_text(file, item, "name", &container->name, err);
@@ -94,7 +96,8 @@ static int read_containers(struct objects *objects, const char *file, const stru
             r = object_error(file, item->place, err, "a container needs a name");
         for (size_t other = 0; r == 0 && other + 1 < *n_containers; other++)
             if (text_equal(containers[other].name, container->name))
-                r = object_error(file, item->place, err, "two containers are called %s", container->name);
+                r = object_error(file, item->place, err, "two containers are called %s",
+                                 container->name);
         if (r == 0)
             r = read_requests(objects, file, item, container, err);
     }
@@ -125,7 +128,8 @@ static int read_tolerations(struct objects *objects, const char *file, const str
     int r = object_get(file, spec, "tolerations", VALUE_LIST, &list, err);
 
     for (size_t i = 0; r == 0 && list && i < list->n_items; i++) {
-        struct toleration *slot = arena_push(objects->arena, &pod->tolerations, &pod->n_tolerations);
+        struct toleration *slot =
+            arena_push(objects->arena, &pod->tolerations, &pod->n_tolerations);
 
         if (!slot)
             return err_no_memory(err);
@@ -269,7 +273,8 @@ static int read_deployment(struct objects *objects, const struct value *doc, con
     name_suffix(name, 0, set, sizeof(set) - 1);
     for (int64_t i = 0; i < n; i++) {
         name_suffix(name, (uint32_t)i + 1, suffix, sizeof(suffix) - 1);
-        r = add_pod(objects, &pod, arena_printf(objects->arena, "%s-%s-%s", name, set, suffix), err);
+        r = add_pod(objects, &pod, arena_printf(objects->arena, "%s-%s-%s", name, set, suffix),
+                    err);
         if (r < 0)
             return r;
     }
@@ -305,7 +310,8 @@ int pods_read(struct objects *objects, const struct value *doc, const char *file
     if (!*name)
         return object_error(file, doc->place, err, "metadata.name is missing");
     if (strlen(name) > 253)
-        return object_error(file, doc->place, err, "metadata.name must be no more than 253 characters");
+        return object_error(file, doc->place, err,
+                            "metadata.name must be no more than 253 characters");
     if (text_equal(kind, "Deployment"))
         return read_deployment(objects, doc, file, name, err);
     pod.metadata = metadata;
