@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every check that needs no build: floors, formatting, shell scripts, traces of a machine.
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 failed=0
 check() {
     name=$1

@@ -168,7 +168,7 @@ static void an_allocation_keeps_everything_a_container_gets(void **state)
         .n_mounts = 2,
         .mounts = (struct allocation_mount[]){ { "/c", "/h", true }, { "/d", "/i", false } },
         .n_devices = 1,
-        .devices = (struct allocation_device[]){ { "/dev/a", "/root/dev/a", "rw" } },
+        .devices = (struct allocation_device[]){ { "/dev/a", "/host/dev/a", "rw" } },
         .n_annotations = 1,
         .annotations = (struct name_value[]){ { "cdi.k8s.io/x", "v/c=n" } },
         .n_cdi_devices = 1,
@@ -185,7 +185,7 @@ static void an_allocation_keeps_everything_a_container_gets(void **state)
     assert_string_equal(got->mounts[0].host_path, "/h");
     assert_true(got->mounts[0].read_only);
     assert_false(got->mounts[1].read_only);
-    assert_string_equal(got->devices[0].host_path, "/root/dev/a");
+    assert_string_equal(got->devices[0].host_path, "/host/dev/a");
     assert_string_equal(got->annotations[0].name, "cdi.k8s.io/x");
     assert_string_equal(got->annotations[0].value, "v/c=n");
     assert_string_equal(got->cdi_devices[0], "v/c=n");
