@@ -680,7 +680,7 @@ int observer_start(struct loop *loop, struct nvml *nvml, const struct observer_o
     if (r < 0)
         return r;
     worker_on_return(observer->worker, on_node_returned, observer);
-    start_scan(observer);
+    observer_rescan(observer); /* not here and now: a callback could come before *ret is set */
     *ret = steal(observer);
     return 0;
 }

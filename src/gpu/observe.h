@@ -74,8 +74,8 @@ struct observer_calls {
 
 struct observer;
 
-/* nvml may be NULL where there is no library; a reference is taken. The first scan begins at once.
- * `calls` is copied. -ENOENT: no such root; -ENOMEM, -EAGAIN: no thread. */
+/* nvml may be NULL where there is no library; a reference is taken. The first scan begins on
+ * the loop's next turn. `calls` is copied. -ENOENT: no such root; -ENOMEM, -EAGAIN: no thread. */
 [[nodiscard]] int observer_start(struct loop *loop, struct nvml *nvml,
                                  const struct observer_options *options,
                                  const struct observer_calls *calls, void *user,

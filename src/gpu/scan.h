@@ -36,7 +36,8 @@ struct scan_options {
                                     struct scan_options *ret, struct err *err);
 
 /*
- * nvml may be NULL where no library was found. Initialises NVML for the duration of the scan.
+ * nvml may be NULL where no library was found. Initialises NVML for the duration of the scan, and
+ * waits as long as NVML does: observe_once has the same answer in bounded time.
  * Fails as nvml_init does, with NVML's own words; with -ENOENT and NVML_NO_LIBRARY_TEXT when the
  * discovery strategy is nvml and there is none; -ENOTSUP for strategy vfio; -ENOMEM.
  */
