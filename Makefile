@@ -46,15 +46,15 @@ clean:
 
 $(RELEASE)/build.ninja: tools/packages.txt
 	@tools/install-packages build
-	@test -f $@ || meson setup $(RELEASE) --buildtype=release -Dtests=false --prefix=$(PREFIX) $(WERROR)
+	@test -f $@ || tools/configure $(RELEASE) --buildtype=release -Dtests=false --prefix=$(PREFIX) $(WERROR)
 	@touch $@
 
 $(EVERYDAY)/build.ninja: tools/packages.txt
 	@tools/install-packages build test
-	@test -f $@ || meson setup $(EVERYDAY) -Db_sanitize=address,undefined $(WERROR)
+	@test -f $@ || tools/configure $(EVERYDAY) -Db_sanitize=address,undefined $(WERROR)
 	@touch $@
 
 $(FUZZ)/build.ninja: tools/packages.txt
 	@tools/install-packages build test
-	@test -f $@ || CC=clang-14 meson setup $(FUZZ) -Dfuzz=true -Dtests=false -Db_sanitize=address,undefined -Db_lundef=false $(WERROR)
+	@test -f $@ || CC=clang-14 tools/configure $(FUZZ) -Dfuzz=true -Dtests=false -Db_sanitize=address,undefined -Db_lundef=false $(WERROR)
 	@touch $@
