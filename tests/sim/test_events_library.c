@@ -234,6 +234,7 @@ struct waiter {
     struct bench *bench;
     nvmlEventSet_t set;
     nvmlReturn_t last;
+    bool done;
     uint64_t seen[64]; /* how often each Xid below 64 came */
 };
 
@@ -288,6 +289,33 @@ static void freeing_a_set_sends_its_waiters_away(void **test)
     GOOD(CALL(nvmlEventSetFree)(waiter.set));
     pthread_join(thread, NULL);
     assert_int_equal(waiter.last, NVML_INVALID_ARGUMENT);
+}
+
+static void *ask_often(void *argument)
+{
+    struct waiter *waiter = argument;
+    struct bench *bench = waiter->bench;
+    struct nvml_event_data data;
+
+    for (int i = 0; i < 50000; i++)
+        waiter->last = CALL(nvmlEventSetWait_v2)(waiter->set, &data, AT_ONCE);
+    __atomic_store_n(&waiter->done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Each takes two locks; were it in different orders, they would soon stand still for ever. */
+static void one_may_register_while_another_waits(void **test)
+{
+    auto_(bench_freep) struct bench *bench = bench_new("h100-80gb");
+    struct waiter waiter = { bench, new_set(bench) };
+    nvmlDevice_t gpu = bench_device(bench, 0);
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, ask_often, &waiter), 0);
+    while (!__atomic_load_n(&waiter.done, __ATOMIC_ACQUIRE))
+        GOOD(CALL(nvmlDeviceRegisterEvents)(gpu, NVML_EVENT_XID, waiter.set));
+    pthread_join(thread, NULL);
+    assert_int_equal(waiter.last, NVML_TIMEOUT);
 }
 
 /* --- processes ------------------------------------------------------------------------------- */
@@ -408,6 +436,7 @@ int main(void)
         cmocka_unit_test(slow_reader_loses_the_oldest),
         cmocka_unit_test(wait_sleeps_and_ends_in_time),
         cmocka_unit_test(threads_of_one_set_share_and_of_two_sets_do_not),
+        cmocka_unit_test(one_may_register_while_another_waits),
         cmocka_unit_test(freeing_a_set_sends_its_waiters_away),
         cmocka_unit_test(event_reaches_every_process),
         cmocka_unit_test(event_of_another_process_wakes_us),
