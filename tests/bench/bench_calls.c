@@ -1,0 +1,183 @@
+/*
+ * How long the kubelet waits for an answer: Allocate and GetPreferredAllocation on shared GPUs,
+ * GetPreferredAllocation on whole GPUs of several wirings; and the agent's memory after all that.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/figure.h"
+#include "support/agent_process.h"
+
+#define GPU    "nvidia.com/gpu"
+#define SHARED "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 10}]}}\n"
+
+enum { MAX_DEVICES = 128, WANTED = 4, WAIT_MS = 10000 };
+
+struct bench {
+    struct agent_process *agent;
+    struct scripted_plugin *plugin;
+    struct arena arena; /* of the answer */
+    struct span answer;
+    bool answered;
+};
+
+static void on_answer(void *user, const struct grpc_status *status, struct span response)
+{
+    struct bench *bench = user;
+
+    if (status->code != GRPC_OK) {
+        fprintf(stderr, "%s\n", status->message);
+        exit(1);
+    }
+    bench->answer = (struct span){ arena_spandup(&bench->arena, response), response.len };
+    bench->answered = true;
+}
+
+/* One call in microseconds; the answer stays until the next. */
+static double call(struct bench *bench, const char *path, struct span request)
+{
+    const struct grpc_call_options options = { .path = path, .timeout_ms = WAIT_MS };
+    struct loop *loop = bench->agent->loop;
+
+    arena_done(&bench->arena);
+    bench->arena = ARENA_MAX(MIB(1));
+    bench->answered = false;
+    uint64_t begin = loop_now_ns(loop);
+    if (grpc_client_unary(bench->plugin->client, &options, request, on_answer, bench, NULL, NULL))
+        exit(1);
+    while (!bench->answered)
+        loop_wait(loop, WAIT_MS);
+    return (double)(loop_now_ns(loop) - begin) / 1e3;
+}
+
+/* Every answer is looked at: a fast wrong one is worth nothing. */
+static void check(bool right, const char *what)
+{
+    if (right)
+        return;
+    fprintf(stderr, "a wrong answer: %s\n", what);
+    exit(1);
+}
+
+static void bench_open(struct bench *bench, const char *node, const char *config, size_t n_devices)
+{
+    bench->agent = agent_process_new(node);
+    if (config)
+        agent_process_config(bench->agent, config);
+    agent_process_begin(bench->agent);
+    bench->plugin = scripted_kubelet_expect(&bench->agent->kubelet, GPU, n_devices, n_devices);
+}
+
+static void bench_close(struct bench *bench)
+{
+    arena_done(&bench->arena);
+    agent_process_free(bench->agent);
+}
+
+/* ---- Allocate ---- */
+
+static double allocate_one(struct bench *bench, const char *id)
+{
+    struct id_list ids = { 1, &id };
+    const struct allocate_request request = { 1, &ids };
+    auto_(buf_done) struct buf bytes = BUF_MAX(MIB(1));
+    struct allocate_response response;
+
+    allocate_request_encode(&request, &bytes);
+    double micros = call(bench, PLUGIN_PATH_ALLOCATE, buf_span(&bytes));
+    check(allocate_response_decode(bench->answer, &bench->arena, &response, NULL) == 0 &&
+              response.n == 1,
+          "Allocate");
+    const char *seen = allocation_env(response.items[0], "NVIDIA_VISIBLE_DEVICES");
+    check(seen && strncmp(seen, id, strlen(seen)) == 0 && text_starts(id + strlen(seen), "::"), id);
+    return micros;
+}
+
+static void allocate_shared(struct bench *bench)
+{
+    struct samples micros = {};
+    size_t n = times_to_run("BENCH_ALLOCATES", 20000);
+
+    for (size_t i = 0; i < n; i++)
+        samples_add(&micros, allocate_one(bench, bench->plugin->list.items[i % 80].id));
+    samples_print(&micros, "allocate");
+    samples_done(&micros);
+}
+
+/* ---- GetPreferredAllocation ---- */
+
+/* The index in the list of the id, which must be there. */
+static size_t index_of(const struct bench *bench, const char *id)
+{
+    const struct device_list *list = &bench->plugin->list;
+
+    for (size_t i = 0; i < list->n; i++)
+        if (text_equal(list->items[i].id, id))
+            return i;
+    check(false, id);
+    return 0;
+}
+
+static void prefer_some(struct bench *bench, const char *name, bool paired)
+{
+    const struct device_list *list = &bench->plugin->list;
+    const char *ids[MAX_DEVICES];
+    struct prefer_request container = { .available = ids, .n_available = list->n, .size = WANTED };
+    const struct preferred_request request = { 1, &container };
+    auto_(buf_done) struct buf bytes = BUF_MAX(MIB(1));
+    struct samples micros = {};
+
+    for (size_t i = 0; i < list->n; i++)
+        ids[i] = list->items[i].id;
+    preferred_request_encode(&request, &bytes);
+    for (size_t n = times_to_run("BENCH_PREFERENCES", 2000); n > 0; n--) {
+        struct preferred_response response;
+        uint64_t chosen[2] = {};
+
+        samples_add(&micros, call(bench, PLUGIN_PATH_PREFER, buf_span(&bytes)));
+        check(preferred_response_decode(bench->answer, &bench->arena, &response, NULL) == 0 &&
+                  response.n == 1 && response.items[0].n == WANTED,
+              name);
+        for (size_t i = 0; i < WANTED; i++) {
+            size_t at = index_of(bench, response.items[0].items[i]);
+            chosen[at / 64] |= UINT64_C(1) << at % 64;
+        }
+        check(__builtin_popcountll(chosen[0]) + __builtin_popcountll(chosen[1]) == WANTED, name);
+        /* neighbours that NVLink joins stay together */
+        check(!paired || ((chosen[0] >> 1 ^ chosen[0]) & UINT64_C(0x5555555555555555)) == 0, name);
+    }
+    samples_print(&micros, name);
+    samples_done(&micros);
+}
+
+static void prefer_whole(const char *n_gpus, const char *wiring)
+{
+    char node[64], name[64];
+    struct bench bench = {};
+
+    snprintf(node, sizeof(node), "%sxh100-80gb --nvlink %s", n_gpus, wiring);
+    snprintf(name, sizeof(name), "prefer.%s.%s", n_gpus, wiring);
+    bench_open(&bench, node, NULL, strtoul(n_gpus, NULL, 10));
+    prefer_some(&bench, name, text_equal(wiring, "pairs"));
+    bench_close(&bench);
+}
+
+int main(void)
+{
+    static const char *const wirings[] = { "switch", "mesh", "pairs" };
+    struct bench bench = {};
+
+    bench_open(&bench, "8xh100-80gb", SHARED, 80);
+    allocate_shared(&bench);
+    prefer_some(&bench, "prefer.shared", false);
+    agent_process_idle(bench.agent, 200);
+    struct memory memory = memory_read(child_pid(bench.agent->child));
+    memory_print(&memory, "loaded");
+    bench_close(&bench);
+    for (size_t i = 0; i < ARRAY_LEN(wirings); i++) {
+        prefer_whole("8", wirings[i]);
+        prefer_whole("16", wirings[i]);
+    }
+    return 0;
+}

@@ -1,0 +1,40 @@
+/*
+ * What the benchmarks have in common: they measure, and print one figure a line (`NAME VALUE`) for
+ * tools/bench to put into its table. A benchmark that cannot do its work ends the program.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+
+/* Measurements of one thing. */
+struct samples {
+    size_t n, room;
+    double *items; /* owned */
+};
+
+void samples_add(struct samples *samples, double value);
+void samples_done(struct samples *samples);
+/* The value below which this part of all samples lies: 0 is the best, 0.5 the median. */
+double samples_quantile(struct samples *samples, double part);
+/* Prints NAME.p50, NAME.p99, NAME.best and NAME.n. */
+void samples_print(struct samples *samples, const char *name);
+
+/* A process's memory as the kernel counts it. Private is what would be free if it ended: `dirty`
+ * is the part of it that no file could give back. */
+struct memory {
+    long rss_kib, pss_kib, private_kib, dirty_kib;
+};
+
+struct memory memory_read(pid_t pid);
+void memory_print(const struct memory *memory, const char *name);
+
+/* How many entries /proc/PID/WHAT has: "fd" or "task". */
+size_t count_entries(pid_t pid, const char *what);
+
+PRINTF(2, 3) void figure_print(double value, const char *name, ...);
+/* Of the environment, or the default: how many times a thing is done. */
+size_t times_to_run(const char *variable, size_t usual);
