@@ -14,6 +14,7 @@
 #include "gpu/nvml.h"
 #include "gpu/observe.h"
 #include "gpu/scan.h"
+#include "kubelet/cdi.h"
 #include "net/loop.h"
 
 enum {
@@ -146,10 +147,53 @@ static void hold_on(struct agent *agent, const struct err *why)
     plugins_refresh(agent->plugins);
 }
 
+/* The specifications that the names in coming allocations will be looked up in. */
+static int write_cdi(struct agent *agent, const struct view *view, struct err *err)
+{
+    auto_(arena_done) struct arena arena = ARENA_MAX(CDI_ARENA_BYTES);
+    const struct config *config = view->loaded->config;
+    const char *dir = agent->options->cdi_dir;
+    struct scan_options scan;
+    struct cdi_set set;
+    int r = scan_options_make(config, agent->options->root, config->container_driver_root, &arena,
+                              &scan, err);
+
+    if (r < 0)
+        return r;
+    const struct cdi_places places = { .root = scan.root, .driver_root = scan.driver_root };
+    if (!dir)
+        dir = arena_printf(&arena, "%s%s",
+                           scan.root && !text_equal(scan.root, "/") ? scan.root : "", CDI_DIR);
+    if (!dir)
+        return err_no_memory(err);
+    r = cdi_make(view->inventory, config, &places, &arena, &set, err);
+    if (r == 0)
+        r = cdi_write(&set, dir, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < set.n_empty && !agent->in_force; i++)
+        log_warn("no device for a CDI class that was asked for", F_STR("class", set.empty[i]));
+    return 0;
+}
+
+static int make_view(struct agent *agent, struct loaded *loaded, struct view **ret, struct err *err)
+{
+    auto_(view_freep) struct view *view = NULL;
+    int r = view_new(loaded, agent->inventory, &view, err);
+
+    if (r == 0 && loaded->config->device_list & LIST_ANY_CDI && view->set->n_resources > 0)
+        r = write_cdi(agent, view, err);
+    if (r == 0)
+        *ret = steal(view);
+    return r;
+}
+
 /* Upstream looks these up before it comes to its plugins, and words them accordingly. */
 static void add_upstream_prefix(struct err *err)
 {
-    if (!text_starts(err->text, "error querying IMEX channels"))
+    if (text_starts(err->text, "unable to create cdi spec file"))
+        err_wrap(err, -err->code, "error getting plugins");
+    else if (!text_starts(err->text, "error querying IMEX channels"))
         err_wrap(err, -err->code, "error getting plugins: unable to create plugins");
 }
 
@@ -160,7 +204,7 @@ static void decide(struct agent *agent)
 
     if (!agent->inventory || agent->stopping)
         return;
-    if (view_new(agent->wanted, agent->inventory, &view, &err) == 0) {
+    if (make_view(agent, agent->wanted, &view, &err) == 0) {
         show(agent, view);
         return;
     }
@@ -170,7 +214,7 @@ static void decide(struct agent *agent)
         return;
     }
     if (agent->in_force != agent->wanted &&
-        view_new(agent->in_force, agent->inventory, &view, &old_err) == 0) {
+        make_view(agent, agent->in_force, &view, &old_err) == 0) {
         char trouble[SENTENCE_BYTES];
 
         if (is_new_trouble(agent, err.text))

@@ -26,6 +26,7 @@ struct agent_options {
     struct config_input input; /* flags and environment of the program */
     const char *root;          /* where /sys, /proc and /dev are; NULL: where the process is */
     const char *mps_root;      /* the folder of MPS daemons as this process sees it: "/mps" */
+    const char *cdi_dir;       /* for CDI specifications; NULL: /var/run/cdi of the root */
     const char *notify_socket; /* told READY=1 when all that can be done is done; may be NULL */
 };
 

@@ -16,11 +16,13 @@
 enum { EXIT_MISUSED = 2, MAX_ARGUMENTS = 1024 };
 
 /* The options that upstream does not have; under its name they are variables only. */
-enum { OWN_ROOT, OWN_LOG_LEVEL, OWN_LOG_FORMAT, OWN_N };
+enum { OWN_ROOT, OWN_CDI_ROOT, OWN_LOG_LEVEL, OWN_LOG_FORMAT, OWN_N };
 static const struct {
     const char *flag, *variable, *help;
 } own_options[OWN_N] = {
     [OWN_ROOT] = { "root", "TRANCHE_ROOT", "where the node's /sys, /proc and /dev are" },
+    [OWN_CDI_ROOT] = { "cdi-root", "TRANCHE_CDI_ROOT",
+                       "where CDI specifications are written (default: /var/run/cdi of the root)" },
     [OWN_LOG_LEVEL] = { "log-level", "TRANCHE_LOG_LEVEL", "error, warn, info or debug" },
     [OWN_LOG_FORMAT] = { "log-format", "TRANCHE_LOG_FORMAT", "text or json" },
 };
@@ -144,6 +146,7 @@ static int prepare(struct command *command, struct err *err)
         if (!command->own[i])
             command->own[i] = getenv(own_options[i].variable);
 
+    const char *cdi_root = command->own[OWN_CDI_ROOT];
     const char *root = command->own[OWN_ROOT], *mps_root = getenv("TRANCHE_MPS_ROOT");
     command->options = (struct agent_options){
         .input = { .program = PROGRAM_PLUGIN,
@@ -152,6 +155,7 @@ static int prepare(struct command *command, struct err *err)
                    .environ = (const char *const *)environ },
         .root = root && root[0] ? root : NULL,
         .mps_root = mps_root && mps_root[0] ? mps_root : AGENT_MPS_ROOT,
+        .cdi_dir = cdi_root && cdi_root[0] ? cdi_root : NULL,
         .notify_socket = getenv("NOTIFY_SOCKET"),
     };
     return set_up_log(command, err);

@@ -399,6 +399,47 @@ static void a_harmless_xid_changes_nothing(void **state)
     assert_int_equal(plugin->n_lists, 1);
 }
 
+/* ---- CDI ---- */
+
+static bool spec_names(const struct agent_process *agent, const char *id)
+{
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(8));
+    struct span json;
+    char path[256], name[128];
+
+    snprintf(path, sizeof(path), "%s/cdi/k8s.device-plugin.nvidia.com-gpu.json", agent->dir);
+    snprintf(name, sizeof(name), "\"name\":\"%s\"", id);
+    return file_read(AT_FDCWD, path, MIB(4), &arena, &json, NULL) == 0 && strstr(json.ptr, name);
+}
+
+static void whatever_is_listed_can_be_resolved_by_its_cdi_name(void **state)
+{
+    struct agent_process *agent = *state;
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(1));
+    const char *message = "";
+    char name[160];
+
+    agent_process_env(agent, "DEVICE_LIST_STRATEGY=cdi-cri");
+    agent_process_env(agent, "MIG_STRATEGY=mixed");
+    agent_process_env(agent, "TRANCHE_CDI_ROOT=%s/cdi", agent->dir);
+    agent_process_begin(agent);
+    struct scripted_plugin *whole = scripted_kubelet_expect(&agent->kubelet, GPU, 2, 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_true(spec_names(agent, whole->list.items[i].id));
+    agent_process_sim(agent, "mig 0 1g.10gb:7");
+    struct scripted_plugin *mig = scripted_kubelet_expect(&agent->kubelet, MIG_1G, 7, 7);
+    for (size_t i = 0; i < 7; i++)
+        assert_true(spec_names(agent, mig->list.items[i].id));
+
+    const char *id = mig->list.items[3].id;
+    const struct allocation *got = scripted_allocate(mig, &id, 1, &arena, &message);
+    assert_non_null(got);
+    assert_int_equal(got->n_envs, 0);
+    assert_int_equal(got->n_cdi_devices, 1);
+    snprintf(name, sizeof(name), "k8s.device-plugin.nvidia.com/gpu=%s", id);
+    assert_string_equal(got->cdi_devices[0], name);
+}
+
 /* ---- strangers ---- */
 
 static void garbage_on_the_sockets_disturbs_nobody(void **state)
@@ -467,6 +508,7 @@ int main(void)
         CASE(in_the_middle_of_a_change_what_is_gone_is_unhealthy),
         CASE(an_xid_makes_every_replica_unhealthy_until_hup),
         CASE(a_harmless_xid_changes_nothing),
+        CASE(whatever_is_listed_can_be_resolved_by_its_cdi_name),
         CASE(garbage_on_the_sockets_disturbs_nobody),
         CASE(ten_thousand_allocations_leave_nothing_behind),
     };

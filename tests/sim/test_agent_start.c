@@ -201,6 +201,37 @@ static void without_any_driver_it_ends_or_waits(void **state)
     agent_process_free(agent);
 }
 
+static void cdi_without_the_drivers_files_ends_it(void **state)
+{
+    struct agent_process *agent = *state;
+    char path[192];
+
+    agent_process_env(agent, "DEVICE_LIST_STRATEGY=cdi-annotations");
+    snprintf(path, sizeof(path), "%s/root/usr/lib/x86_64-linux-gnu/libcuda.so.570.124.06",
+             agent->sim);
+    assert_int_equal(unlink(path), 0);
+    assert_fails(agent, NULL,
+                 "error starting plugins: error getting plugins: unable to create cdi spec file: "
+                 "failed to get CDI spec: libcuda.so.570.124.06: not found");
+}
+
+static void cdi_without_nvml_is_refused(void **state)
+{
+    struct agent_process *agent = agent_process_new(NULL);
+    char root[128];
+
+    snprintf(root, sizeof(root), "%s/root", agent->dir);
+    assert_int_equal(mkdir(root, 0700), 0);
+    agent_process_env(agent, "TRANCHE_SIM=");
+    agent_process_env(agent, "TRANCHE_ROOT=%s", root);
+    agent_process_env(agent, "DEVICE_LIST_STRATEGY=cdi-cri");
+    assert_fails(agent, NULL,
+                 "error starting plugins: unable to validate flags: CDI "
+                 "--device-list-strategy options are only supported on NVML-based "
+                 "systems");
+    agent_process_free(agent);
+}
+
 /* ---- what it waits for ---- */
 
 static void write_script(const struct agent_process *agent, const char *body)
@@ -373,6 +404,8 @@ int main(void)
         CASE(a_required_imex_channel_that_is_missing_ends_it),
         CASE(a_driver_that_is_not_loaded_ends_it_or_is_waited_for),
         CASE(without_any_driver_it_ends_or_waits),
+        CASE(cdi_without_the_drivers_files_ends_it),
+        CASE(cdi_without_nvml_is_refused),
         CASE(an_mps_resource_is_registered_when_its_daemon_answers),
         CASE(going_over_to_mps_withdraws_the_resource_until_the_daemon_answers),
         CASE(a_service_manager_is_told_when_all_is_registered),
