@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "agent/dir_watch.h"
 #include "agent/notify.h"
@@ -27,7 +28,7 @@ struct agent {
     const struct agent_options *options;
     struct loop *loop;
     struct arena arena; /* owns paths */
-    const char *plugin_dir, *kubelet_name, *config_dir;
+    const char *plugin_dir, *kubelet_name, *config_dir, *config_name;
 
     struct loaded *wanted;   /* the newest configuration that could be read */
     struct loaded *in_force; /* the one the view is made of; NULL before the first view */
@@ -482,11 +483,14 @@ static void on_reload_due(struct timer *timer, void *user)
         reload(agent, "the file changed", false);
 }
 
+/* Names with two dots are the way in which mounted config maps are swapped (`..data`). */
 static void on_config_event(void *user, enum watch_event event, const char *name)
 {
     struct agent *agent = user;
+    bool ours =
+        event == WATCH_LOST || text_equal(name, agent->config_name) || text_starts(name, "..");
 
-    if (!timer_running(&agent->reload))
+    if (ours && !timer_running(&agent->reload))
         timer_start(&agent->reload, agent->loop, RELOAD_DELAY_MS, on_reload_due, agent);
 }
 
@@ -545,10 +549,13 @@ static int watch_plugin_dir(struct agent *agent, struct err *err)
 /* Without a watch the file is read at SIGHUP only. */
 static void watch_config(struct agent *agent)
 {
-    const char *path = agent->wanted->config->config_file, *name;
+    const char *path = agent->wanted->config->config_file;
+    struct stat st;
     struct err err = {};
 
-    if (!path[0] || split_path(&agent->arena, path, &agent->config_dir, &name, NULL) < 0)
+    /* /dev/null, say, does not change, but is written to all the time. */
+    if (!path[0] || (lstat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) ||
+        split_path(&agent->arena, path, &agent->config_dir, &agent->config_name, NULL) < 0)
         return;
     if (dir_watch_start(&agent->config_watch, agent->loop, agent->config_dir, on_config_event,
                         agent, &err) < 0)

@@ -46,6 +46,15 @@ static void assert_fails(struct agent_process *agent, const char *const *args, c
     assert_said(agent, text);
 }
 
+struct ending {
+    const struct scripted_plugin *plugin;
+};
+
+static bool has_ended(void *user)
+{
+    return ((struct ending *)user)->plugin->ended;
+}
+
 /* ---- what stops it ---- */
 
 static void a_wrong_file_ends_it_with_upstreams_sentence_and_the_place(void **state)
@@ -284,8 +293,9 @@ static void going_over_to_mps_withdraws_the_resource_until_the_daemon_answers(vo
     agent_process_begin(agent);
     struct scripted_plugin *before = scripted_kubelet_expect(&agent->kubelet, GPU, 8, 8);
     agent_process_config(agent, MPS(4));
-    agent_process_idle(agent, 800);
-    assert_true(before->ended);
+    struct ending ending = { before };
+    assert_true(scripted_wait(agent->loop, has_ended, &ending));
+    agent_process_idle(agent, 500);
     assert_int_equal(agent->kubelet.n_asked, 1);
 
     char path[160];
@@ -315,15 +325,6 @@ static void a_service_manager_is_told_when_all_is_registered(void **state)
 }
 
 /* ---- how it ends ---- */
-
-struct ending {
-    const struct scripted_plugin *plugin;
-};
-
-static bool has_ended(void *user)
-{
-    return ((struct ending *)user)->plugin->ended;
-}
 
 static void each_stop_signal_ends_it_well(void **state)
 {
