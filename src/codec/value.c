@@ -64,12 +64,14 @@ int value_to_i64(const struct value *value, int64_t *ret)
         return -EINVAL;
     if (value->kind == VALUE_INT)
         return *ret = value->integer, 0;
-    if (value->kind != VALUE_FLOAT || !isfinite(value->number) ||
-        value->number != trunc(value->number))
+    if (value->kind != VALUE_FLOAT || !isfinite(value->number))
         return -EINVAL;
     if (value->number < -0x1p63 || value->number >= 0x1p63)
-        return -ERANGE;
-    *ret = (int64_t)value->number;
+        return -ERANGE; /* without a fraction: numbers of this size have none */
+    int64_t whole = (int64_t)value->number;
+    if ((double)whole != value->number)
+        return -EINVAL;
+    *ret = whole;
     return 0;
 }
 

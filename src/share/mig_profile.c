@@ -1,7 +1,6 @@
 #include "share/mig_profile.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 
 /* In order of NVML's enums: spec/mig §1.2. Profile 9 is 1g with twice the memory; only the number
@@ -55,15 +54,36 @@ uint32_t mig_ci_profile_slices(uint32_t ci_profile)
 
 /* ---- from NVML's numbers ---- */
 
+/* Of a number that is not negative. By hand, because for this alone the mathematics library would
+ * cost each of our programs half a megabyte and a tenth of its start. */
+static double whole_part(double number)
+{
+    return number < 0x1p53 ? (double)(uint64_t)number : number; /* above there are no fractions */
+}
+
+static double round_up(double number)
+{
+    double whole = whole_part(number);
+
+    return whole < number ? whole + 1 : whole;
+}
+
+static double round_half_up(double number)
+{
+    double whole = whole_part(number);
+
+    return number - whole >= 0.5 ? whole + 1 : whole;
+}
+
 /* spec/mig §1.6: the share of the GPU's memory, rounded up to eighths, of its size in whole GiB.
  * In doubles, as NVIDIA's tools do it: the last bit decides some names. */
 static double memory_gb(uint64_t memory_mib, uint64_t total_bytes)
 {
     double share = (double)memory_mib * (double)MIB(1) / (double)total_bytes;
-    double eighths = ceil(share * 8) / 8;
+    double eighths = round_up(share * 8) / 8;
     uint64_t gib = total_bytes / MIB(1024) + (total_bytes % MIB(1024) != 0);
 
-    return round(eighths * (double)gib);
+    return round_half_up(eighths * (double)gib);
 }
 
 int mig_profile_make(uint32_t gi_profile, uint32_t ci_profile, uint64_t memory_mib,
