@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/mem.h"
 #include "fixture.h"
 #include "share/allocate.h"
 
@@ -344,6 +345,34 @@ static void a_hundred_thousand_replicas_can_be_asked_for_at_once(void **state)
     assert_string_equal(text_of(&f, allocation), VISIBLE "GPU-0,GPU-1\n");
 }
 
+static void lack_of_memory_is_always_said(void **state)
+{
+    static const unsigned lists[] = { LIST_ENVVAR, LIST_VOLUME_MOUNTS,
+                                      LIST_CDI_ANNOTATIONS | LIST_CDI_CRI };
+
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        int r = -ENOMEM;
+        for (unsigned long n = 1; r == -ENOMEM; n++) {
+            auto_(fixture_done) struct fixture f = {};
+            auto_(arena_done) struct arena arena = ARENA_MAX(MIB(4));
+            struct allocation *allocation = NULL;
+            const char *ids[] = { "GPU-0::1", "GPU-2::0", "GPU-1::3" };
+            struct err err = {};
+
+            set_up(&f, "t4 t4 t4", lists[i], MPS | NODES | IMEX | GDRCOPY | GDS | MOFED);
+            fixture_resources(&f);
+            mem_fail_from(n);
+            r = allocate(&f.set->resources[0], f.inventory, &f.config, ids, ARRAY_LEN(ids), UUID4,
+                         &arena, &allocation, &err);
+            mem_fail_from(0);
+            assert_true(r == 0 || r == -ENOMEM);
+            assert_int_equal(allocation != NULL, r == 0);
+            assert_int_equal(err.code, -r);
+            assert_true(n < 10000);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +386,7 @@ int main(void)
         cmocka_unit_test(an_unhealthy_device_is_handed_out),
         cmocka_unit_test(other_platforms_pass_what_they_have),
         cmocka_unit_test(a_hundred_thousand_replicas_can_be_asked_for_at_once),
+        cmocka_unit_test(lack_of_memory_is_always_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

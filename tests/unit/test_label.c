@@ -236,13 +236,13 @@ static const struct row rows[] = {
                "gpu.sharing-strategy=\ngpu.memory=0\nmig.strategy=single\ngpu.family=hopper" },
     { "22: single with MIG on and off", "h100:7x1g.10gb h100", .strategy = MIG_STRATEGY_SINGLE,
       .lines = "gpu.product=NVIDIA-H100-80GB-HBM3-MIG-INVALID\ngpu.count=0" },
-    { "D19: single with one profile name and two kinds", "h100:1x1g.10gb,1x1g.10gb+me",
+    { "single with and without media extensions", "h100:1x1g.10gb,1x1g.10gb+me",
       .strategy = MIG_STRATEGY_SINGLE, .lines = "gpu.product=NVIDIA-H100-80GB-HBM3-MIG-INVALID" },
     { "single without MIG is like none", "t4", .strategy = MIG_STRATEGY_SINGLE,
       .lines = "mig.strategy=single\ngpu.count=1\ngpu.product=Tesla-T4" },
     { "29: none with MIG on", "h100:7x1g.10gb", .lines = "gpu.replicas=0\ngpu.count=1\n!mig-" },
-    { "30: mixed, slices shared three times", "h100:2x1g.10gb", .strategy = MIG_STRATEGY_MIXED,
-      .replicas = 3, .sharing = SHARING_TIME_SLICING,
+    { "mixed, shared GPUs: one with MIG on is none", "h100:2x1g.10gb",
+      .strategy = MIG_STRATEGY_MIXED, .replicas = 3, .sharing = SHARING_TIME_SLICING,
       .lines = "gpu.replicas=0\ngpu.sharing-strategy=none" },
     { "A: single, slices shared four times", "h100:7x1g.10gb", .strategy = MIG_STRATEGY_SINGLE,
       .replicas = 4, .sharing = SHARING_TIME_SLICING,
@@ -269,8 +269,6 @@ static const struct row rows[] = {
     { "83: 12.0", "rtxpro", .lines = "gpu.family=blackwell" },
     { "83: 10.3", "b300", .lines = "gpu.family=blackwell" },
     { "83: 7.0", "v100", .lines = "gpu.family=volta" },
-    { "D15: a product too long for a label keeps its profile", "rtxpro:1x1g.24gb+me.all",
-      .strategy = MIG_STRATEGY_SINGLE, .lines = "!+\n-MIG-1g.24gb.me.all\n" },
     { "a vGPU", "t4", .change = a_vgpu,
       .lines = "vgpu.present=true\nvgpu.host-driver-version=460.16\n"
                "vgpu.host-driver-branch=r460_00" },
@@ -303,7 +301,7 @@ static void the_labels_of_a_node_are_upstreams(void **state)
     }
 }
 
-static void a_mig_resource_that_is_shared_says_so(void **state)
+static void a_mig_resource_that_is_shared_says_so(void **state) /* 30 */
 {
     auto_(fixture_done) struct fixture f = {};
 
@@ -366,6 +364,185 @@ static void lack_of_memory_is_always_said(void **state)
     }
 }
 
+static const char *value_of(struct fixture *f, const char *key)
+{
+    struct label_set *set;
+
+    assert_int_equal(label_build(f->inventory, &f->config, NO_TIMESTAMP, &f->arena, &set, NULL), 0);
+    for (size_t i = 0; i < set->n; i++)
+        if (text_equal(set->items[i].key, key))
+            return set->items[i].value;
+    return NULL;
+}
+
+/* D15: 63 bytes, a letter or digit at both ends, and what people select by is kept. */
+static void a_product_too_long_for_a_label_loses_the_end_of_the_model(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+    auto_(arena_done) struct arena arena = ARENA_MAX(KIB(64));
+    char long_name[200];
+
+    fixture_init(&f, "rtxpro:1x1g.24gb+me.all");
+    f.config.mig_strategy = MIG_STRATEGY_MIXED;
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/mig-1g.24gb.me.all", 2);
+    assert_string_equal(value_of(&f, "nvidia.com/mig-1g.24gb.me.all.product"),
+                        "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-W-MIG-1g.24gb.me.all-SHARED");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.product"),
+                        "NVIDIA-RTX-PRO-6000-Blackwell-Max-Q-Workstation-Edition");
+
+    for (size_t len = 60; len < 70; len++) {
+        memset(long_name, 'x', len);
+        long_name[61] = long_name[62] = '.';
+        long_name[len] = '\0';
+        char *value = label_sanitise(&arena, long_name);
+        assert_int_equal(strlen(value), len < 61 ? len : 61);
+        assert_int_equal(value[strlen(value) - 1], 'x');
+    }
+    assert_string_equal(label_sanitise(&arena, "_-. (R) x -._"), "R-x");
+    assert_string_equal(label_sanitise(&arena, "-._"), "");
+}
+
+static void replicas_and_name_follow_the_entry_that_selects_the_device(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4 t4 h100:2x1g.10gb");
+    f.config.mig_strategy = MIG_STRATEGY_MIXED;
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 4);
+    fixture_select(&f, "1");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.product"), "Tesla-T4"); /* GPU 0 speaks */
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.replicas"), "1");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.sharing-strategy"), "none");
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 2)->rename = "nvidia.com/half";
+    fixture_select(&f, "0");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.product"), "Tesla-T4"); /* renamed */
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.replicas"), "2");
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/mig-1g.10gb", 3);
+    fixture_select(&f, "2:0");
+    assert_string_equal(value_of(&f, "nvidia.com/mig-1g.10gb.replicas"), "3");
+    assert_string_equal(value_of(&f, "nvidia.com/mig-1g.10gb.count"), "2");
+}
+
+static void selectors_that_match_nothing_are_errors_here_too(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4");
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 4);
+    fixture_select(&f, "3");
+    assert_string_equal(labels_of(&f, NO_TIMESTAMP),
+                        "error creating labeler: error creating sharing labeler: unable to get IDs "
+                        "of devices to replicate for 'nvidia.com/gpu' resource: no matching device "
+                        "at index: 3");
+}
+
+static void mps_on_selected_gpus_leaves_mig_on_others_alone(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4 h100:2x1g.10gb");
+    fixture_share(&f, SHARING_MPS, "nvidia.com/gpu", 2);
+    fixture_select(&f, "0");
+    assert_string_equal(value_of(&f, "nvidia.com/mps.capable"), "true");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.sharing-strategy"), "mps");
+    fixture_select(&f, "0 1"); /* strategy none: GPU 1 itself, with MIG on */
+    assert_non_null(strstr(labels_of(&f, NO_TIMESTAMP), "MPS sharing is not supported"));
+}
+
+/* Upstream's second step overrides its first: whole GPUs speak before those with MIG. */
+static void whole_gpus_speak_before_those_with_mig(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "h100:7x1g.10gb t4 a10 t4");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.product"), "Tesla-T4");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.count"), "2");
+    assert_string_equal(value_of(&f, "nvidia.com/mig.capable"), "true");
+}
+
+static void what_is_odd_is_warned_about(void **state)
+{
+    static const struct {
+        const char *layout;
+        enum mig_strategy strategy;
+        const char *warning;
+    } cases[] = {
+        { "t4 h100 t4", MIG_STRATEGY_NONE,
+          "Multiple device types detected: [Tesla T4 NVIDIA H100 80GB HBM3]" },
+        { "h100: h100", MIG_STRATEGY_SINGLE,
+          "Invalid configuration detected for mig-strategy=single: at least one MIG device is "
+          "enabled but empty" },
+        { "h100:1x1g.10gb h100", MIG_STRATEGY_SINGLE,
+          "Invalid configuration detected for mig-strategy=single: devices with MIG enabled and "
+          "disable detected" },
+        { "h100:1x1g.10gb,1x3g.40gb", MIG_STRATEGY_SINGLE,
+          "Invalid configuration detected for mig-strategy=single: more than one MIG device type "
+          "present on node" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        auto_(fixture_done) struct fixture f = {};
+        struct label_set *set;
+        fixture_init(&f, cases[i].layout);
+        f.config.mig_strategy = cases[i].strategy;
+        assert_int_equal(label_build(f.inventory, &f.config, NO_TIMESTAMP, &f.arena, &set, NULL),
+                         0);
+        assert_int_equal(set->n_warnings, 1);
+        assert_string_equal(set->warnings[0], cases[i].warning);
+    }
+}
+
+static void what_the_driver_did_not_tell_is_not_labelled(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4");
+    f.inventory->cuda_version.known = false;
+    f.inventory->gpus[0].memory_bytes.known = false;
+    f.inventory->gpus[0].cc_major = 0;
+    f.inventory->gpus[0].pci_class.known = false;
+    assert_null(value_of(&f, "nvidia.com/cuda.runtime.major"));
+    assert_null(value_of(&f, "nvidia.com/gpu.memory"));
+    assert_null(value_of(&f, "nvidia.com/gpu.family"));
+    assert_null(value_of(&f, "nvidia.com/gpu.compute.major"));
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.mode"), "unknown");
+}
+
+static void tegras_driver_version_is_unknown(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4");
+    f.inventory->platform = PLATFORM_TEGRA;
+    f.inventory->driver_version = NULL;
+    assert_string_equal(value_of(&f, "nvidia.com/cuda.driver-version.full"),
+                        "unknown.unknown.unknown");
+    assert_string_equal(value_of(&f, "nvidia.com/cuda.driver.rev"), "unknown");
+}
+
+static void a_lost_gpu_does_not_make_the_node_invalid(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "h100: h100:2x1g.10gb");
+    f.config.mig_strategy = MIG_STRATEGY_SINGLE;
+    f.inventory->gpus[0].healthy = false;
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.product"),
+                        "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb");
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.count"), "2");
+}
+
+static void kinds_of_mig_devices_differ_by_any_attribute(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "h100:2x1g.10gb"); /* D19: one name, two kinds */
+    f.config.mig_strategy = MIG_STRATEGY_SINGLE;
+    f.inventory->gpus[0].mig_devices[1].attributes.multiprocessors++;
+    assert_string_equal(value_of(&f, "nvidia.com/gpu.product"),
+                        "NVIDIA-H100-80GB-HBM3-MIG-INVALID");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +554,16 @@ int main(void)
         cmocka_unit_test(no_timestamp_means_none),
         cmocka_unit_test(values_are_cleaned_up),
         cmocka_unit_test(lack_of_memory_is_always_said),
+        cmocka_unit_test(a_product_too_long_for_a_label_loses_the_end_of_the_model),
+        cmocka_unit_test(replicas_and_name_follow_the_entry_that_selects_the_device),
+        cmocka_unit_test(selectors_that_match_nothing_are_errors_here_too),
+        cmocka_unit_test(mps_on_selected_gpus_leaves_mig_on_others_alone),
+        cmocka_unit_test(whole_gpus_speak_before_those_with_mig),
+        cmocka_unit_test(what_is_odd_is_warned_about),
+        cmocka_unit_test(what_the_driver_did_not_tell_is_not_labelled),
+        cmocka_unit_test(tegras_driver_version_is_unknown),
+        cmocka_unit_test(a_lost_gpu_does_not_make_the_node_invalid),
+        cmocka_unit_test(kinds_of_mig_devices_differ_by_any_attribute),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "fixture.h"
+#include "share/partition.h"
 #include "share/prefer.h"
 
 /*
@@ -241,6 +242,135 @@ static void lack_of_memory_is_always_said(void **state)
     }
 }
 
+static void the_order_of_the_request_breaks_ties(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4 t4 t4 t4");
+    fixture_connect(&f, TOPOLOGY_NODE);
+    assert_string_equal(ask(&f, "GPU-3 GPU-1 GPU-0 GPU-2", "", 1), "GPU-3");
+    assert_string_equal(ask(&f, "GPU-3 GPU-1 GPU-0 GPU-2", "", 2), "GPU-3 GPU-1");
+    assert_string_equal(ask(&f, "GPU-3 GPU-1 GPU-0 GPU-2", "GPU-0", 2), "GPU-0 GPU-2");
+    assert_string_equal(ask(&f, "GPU-3 GPU-3 GPU-3 GPU-1", "", 3), ""); /* there are two */
+    assert_string_equal(ask(&f, "GPU-3 GPU-3 GPU-3 GPU-1", "", 2), "GPU-3 GPU-1");
+}
+
+static void gpus_whose_links_nobody_read_are_all_alike(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4 t4 t4");
+    assert_string_equal(ask(&f, "*", "", 2), "GPU-0 GPU-1");
+    fixture_connect(&f, 33); /* a level of tomorrow's driver */
+    fixture_nvlink(&f, 1, 2, 1);
+    assert_string_equal(ask(&f, "*", "", 2), "GPU-1 GPU-2");
+}
+
+static void the_nearer_the_common_ancestor_the_better(void **state)
+{
+    static const uint32_t levels[] = { TOPOLOGY_SYSTEM,   TOPOLOGY_NODE,   TOPOLOGY_HOSTBRIDGE,
+                                       TOPOLOGY_MULTIPLE, TOPOLOGY_SINGLE, TOPOLOGY_INTERNAL };
+
+    for (size_t i = 1; i < ARRAY_LEN(levels); i++) {
+        auto_(fixture_done) struct fixture f = {};
+        fixture_init(&f, "t4 t4 t4");
+        fixture_connect(&f, levels[i - 1]);
+        fixture_group(&f, 1, 2, levels[i]);
+        assert_string_equal(ask(&f, "*", "", 2), "GPU-1 GPU-2");
+    }
+}
+
+static void nvlinks_beyond_eighteen_do_not_count(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4 t4 t4 t4");
+    fixture_connect(&f, TOPOLOGY_NODE);
+    fixture_nvlink(&f, 0, 1, 18);
+    fixture_nvlink(&f, 2, 3, 36);
+    assert_string_equal(ask(&f, "*", "", 2), "GPU-0 GPU-1");
+    fixture_nvlink(&f, 0, 1, 17);
+    assert_string_equal(ask(&f, "*", "", 2), "GPU-2 GPU-3");
+}
+
+/* prefer() finds the GPUs and reads their links; which set is best is for test_partition.c. */
+static void the_best_set_of_any_machine_is_found_in_any_order(void **state)
+{
+    uint32_t seed = 1;
+
+    for (int round = 0; round < 300; round++) {
+        auto_(fixture_done) struct fixture f = {};
+        struct partition_problem problem = { .n_gpus = 6, .size = 2 + (uint32_t)round % 4 };
+        const char *ids[6], **answer;
+        size_t order[] = { 0, 1, 2, 3, 4, 5, 6, 7 }, n;
+        uint32_t set = 0;
+
+        fixture_init(&f, "t4 t4 t4 t4 t4 t4 t4 t4");
+        fixture_connect(&f, TOPOLOGY_SYSTEM);
+        for (size_t i = 0; i < 8; i++) {
+            seed = seed * 1664525 + 1013904223;
+            size_t j = (seed >> 8) % 8, swapped = order[i];
+            order[i] = order[j];
+            order[j] = swapped;
+            for (j = 0; j < 8; j++) { /* not even the same both ways */
+                seed = seed * 1664525 + 1013904223;
+                f.inventory->gpus[i].links[j].level = 10 * (seed >> 8 & 3);
+                f.inventory->gpus[i].links[j].n_nvlinks = seed >> 16 & 1;
+            }
+        }
+        for (size_t i = 0; i < 6; i++) {
+            ids[i] = f.inventory->gpus[order[i]].uuid;
+            for (size_t j = i + 1; j < 6; j++) {
+                const struct gpu_link *link = &f.inventory->gpus[order[i]].links[order[j]];
+                problem.score[i][j] = problem.score[j][i] =
+                    (int32_t)(60 - link->level + 100 * link->n_nvlinks);
+            }
+        }
+        fixture_resources(&f);
+        struct prefer_request request = { .available = ids,
+                                          .n_available = 6,
+                                          .must_include = ids + round % 6,
+                                          .n_must_include = (size_t)round % 2,
+                                          .size = (int32_t)problem.size };
+        problem.required = round % 2 ? 1u << round % 6 : 0;
+        assert_int_equal(partition_best(&problem, &set, NULL), 0);
+        assert_int_equal(prefer(&f.set->resources[0], f.inventory, &f.config, &request, &f.arena,
+                                &answer, &n, NULL),
+                         0);
+        assert_int_equal(n, problem.size);
+        for (size_t i = 0, at = 0; i < 6; i++)
+            if (set >> i & 1)
+                assert_string_equal(answer[at++], ids[i]);
+    }
+}
+
+static void other_platforms_always_distribute(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4");
+    f.inventory->platform = PLATFORM_TEGRA;
+    f.config.allocation_policy = POLICY_PACKED;
+    assert_string_equal(ask(&f, "*", "", 1), "tegra"); /* no GPU struct, no links */
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 3);
+    assert_string_equal(ask(&f, "*", "tegra::1", 2), "tegra::1 tegra::0");
+    f.inventory->platform = PLATFORM_WSL;
+    assert_string_equal(ask(&f, "*", "", 2), "all::0 all::1");
+}
+
+static void replicas_among_the_available_are_never_chosen_by_links(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+
+    fixture_init(&f, "t4 t4 t4");
+    fixture_connect(&f, TOPOLOGY_SYSTEM);
+    fixture_nvlink(&f, 1, 2, 4);
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 2);
+    fixture_select(&f, "0");
+    assert_string_equal(ask(&f, "*", "", 2), "GPU-0::0 GPU-1");
+    assert_string_equal(ask(&f, "GPU-1 GPU-2", "", 2), "GPU-1 GPU-2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +380,13 @@ int main(void)
         cmocka_unit_test(thirty_two_gpus_get_a_group_that_is_connected),
         cmocka_unit_test(a_hundred_thousand_replicas_get_an_answer),
         cmocka_unit_test(lack_of_memory_is_always_said),
+        cmocka_unit_test(the_order_of_the_request_breaks_ties),
+        cmocka_unit_test(gpus_whose_links_nobody_read_are_all_alike),
+        cmocka_unit_test(the_nearer_the_common_ancestor_the_better),
+        cmocka_unit_test(nvlinks_beyond_eighteen_do_not_count),
+        cmocka_unit_test(the_best_set_of_any_machine_is_found_in_any_order),
+        cmocka_unit_test(other_platforms_always_distribute),
+        cmocka_unit_test(replicas_among_the_available_are_never_chosen_by_links),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

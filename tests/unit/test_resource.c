@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "fixture.h"
 
 /*
@@ -598,6 +599,43 @@ static void a_resource_that_is_not_there_is_not_found(void **state)
     assert_non_null(resource_find(f.set, "nvidia.com/gpu"));
 }
 
+static void lack_of_memory_is_always_said(void **state)
+{
+    int r = -ENOMEM;
+
+    for (unsigned long n = 1; r == -ENOMEM; n++) {
+        auto_(fixture_done) struct fixture f = {};
+        auto_(arena_done) struct arena arena = ARENA_MAX(MIB(4));
+        struct resource_set *set = NULL;
+        struct err err = {};
+
+        fixture_init(&f, "t4 t4 h100:2x1g.10gb,1x1c.3g.40gb h100:");
+        f.config.mig_strategy = MIXED;
+        f.config.imex_channel0 = true;
+        fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/mig-1g.10gb", 900);
+        fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 4)->rename = "nvidia.com/some";
+        fixture_select(&f, "0 1");
+        fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", 2);
+        mem_fail_from(n);
+        r = resource_build(f.inventory, &f.config, &arena, &set, &err);
+        mem_fail_from(0);
+        assert_true(r == 0 || r == -ENOMEM);
+        assert_int_equal(set != NULL, r == 0);
+        assert_int_equal(err.code, -r);
+        assert_true(n < 10000);
+    }
+}
+
+static void a_full_arena_is_lack_of_memory(void **state)
+{
+    auto_(fixture_done) struct fixture f = {};
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(1));
+
+    fixture_init(&f, "t4");
+    fixture_share(&f, SHARING_TIME_SLICING, "nvidia.com/gpu", CONFIG_MAX_REPLICAS);
+    assert_int_equal(resource_build(f.inventory, &f.config, &arena, &f.set, &f.err), -ENOMEM);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -629,6 +667,8 @@ int main(void)
         cmocka_unit_test(groups_are_the_physical_devices),
         cmocka_unit_test(a_resource_is_equal_while_the_kubelet_sees_no_difference),
         cmocka_unit_test(a_resource_that_is_not_there_is_not_found),
+        cmocka_unit_test(lack_of_memory_is_always_said),
+        cmocka_unit_test(a_full_arena_is_lack_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
