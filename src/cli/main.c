@@ -115,13 +115,22 @@ static int run_verb(int argc, char **argv)
     return verb ? verb->run(argc - 1, argv + 1) : unknown_verb(argv[1]);
 }
 
+/* A heap for each of the few threads would cost more than they ever use. And what is large goes
+ * back to the system when it is freed: left to itself, glibc raises both thresholds after the first
+ * long message, and keeps megabytes from then on. */
+static void set_up_heap(void)
+{
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, KIB(128));
+    mallopt(M_TRIM_THRESHOLD, KIB(64));
+}
+
 int main(int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "tranche";
 
-    /* A heap for each of the few threads would cost more than they ever use. */
-    mallopt(M_ARENA_MAX, 1);
+    set_up_heap();
     for (size_t i = 0; i < ARRAY_LEN(programs); i++)
         if (text_equal(programs[i].name, name))
             return programs[i].run(argc, argv);

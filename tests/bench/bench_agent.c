@@ -35,7 +35,7 @@ static double start_once(struct agent_process *agent, const struct node *node,
     double ms = (double)(loop_now_ns(agent->loop) - begin) / 1e6;
 
     agent_process_idle(agent, REST_MS);
-    *ret_memory = memory_read(child_pid(agent->child));
+    *ret_memory = memory_read(child_pid(agent->child), agent->sim);
     agent_process_signal(agent, SIGTERM);
     if (agent_process_wait(agent) != 0) {
         fprintf(stderr, "the agent failed: %s\n", agent->errors);

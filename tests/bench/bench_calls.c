@@ -12,7 +12,7 @@
 #define GPU    "nvidia.com/gpu"
 #define SHARED "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 10}]}}\n"
 
-enum { MAX_DEVICES = 128, WANTED = 4, WAIT_MS = 10000 };
+enum { MAX_DEVICES = 128, WANTED = 4, LONG_REQUESTS = 5, WAIT_MS = 10000 };
 
 struct bench {
     struct agent_process *agent;
@@ -163,6 +163,37 @@ static void prefer_whole(const char *n_gpus, const char *wiring)
     bench_close(&bench);
 }
 
+/* ---- memory ---- */
+
+/* A request as long as a Go peer takes: 3.2 MB of ids that this node does not have. */
+static void refuse_long_request(struct bench *bench)
+{
+    enum { N_IDS = 70000 };
+    const char **ids = calloc(N_IDS, sizeof(*ids)), *message = "";
+    struct id_list list = { N_IDS, ids };
+    const struct allocate_request request = { 1, &list };
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(1));
+    auto_(buf_done) struct buf bytes = BUF_MAX(MIB(4));
+
+    check(ids, "no memory");
+    for (size_t i = 0; i < N_IDS; i++)
+        ids[i] = "GPU-00000000-0000-0000-0000-000000000000::1";
+    allocate_request_encode(&request, &bytes);
+    check(!bytes.failed && scripted_call(bench->plugin, PLUGIN_PATH_ALLOCATE, buf_span(&bytes),
+                                         &arena, NULL, &message) != GRPC_OK &&
+              strstr(message, "GPU-00000000"),
+          message);
+    free(ids);
+}
+
+static void print_memory(const struct bench *bench, const char *name)
+{
+    agent_process_idle(bench->agent, 200);
+    const struct memory memory = memory_read(child_pid(bench->agent->child), bench->agent->sim);
+
+    memory_print(&memory, name);
+}
+
 int main(void)
 {
     static const char *const wirings[] = { "switch", "mesh", "pairs" };
@@ -171,9 +202,10 @@ int main(void)
     bench_open(&bench, "8xh100-80gb", SHARED, 80);
     allocate_shared(&bench);
     prefer_some(&bench, "prefer.shared", false);
-    agent_process_idle(bench.agent, 200);
-    struct memory memory = memory_read(child_pid(bench.agent->child));
-    memory_print(&memory, "loaded");
+    print_memory(&bench, "loaded");
+    for (int i = 0; i < LONG_REQUESTS; i++)
+        refuse_long_request(&bench);
+    print_memory(&bench, "long");
     bench_close(&bench);
     for (size_t i = 0; i < ARRAY_LEN(wirings); i++) {
         prefer_whole("8", wirings[i]);

@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "bench/figure.h"
 
-enum { MIN_LABELS = 40 };
+enum { MIN_LABELS = 26 };
 
 struct labels {
     char dir[64], program[128], output[128], flag[160], sim[128];

@@ -39,7 +39,7 @@ static struct size size_now(struct soak *soak)
     agent_process_idle(soak->agent, REST_MS);
     pid_t pid = child_pid(soak->agent->child);
 
-    return (struct size){ memory_read(pid), count_entries(pid, "fd"), count_entries(pid, "task") };
+    return (struct size){ memory_read(pid, soak->agent->sim), count_entries(pid, "fd"), count_entries(pid, "task") };
 }
 
 static void size_print(const struct size *size, const char *name)

@@ -4,8 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "base/mem.h"
+#include <string.h>
 
 static void give_up(const char *what)
 {
@@ -64,28 +63,43 @@ void samples_print(struct samples *samples, const char *name)
     figure_print((double)samples->n, "%s.n", name);
 }
 
-struct memory memory_read(pid_t pid)
+static void add_mapping_line(struct memory *memory, const char *line, bool simulated)
 {
-    struct memory memory = {};
-    char path[64], line[128];
     long n;
 
-    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    if (sscanf(line, "Rss: %ld", &n) == 1) {
+        memory->rss_kib += n;
+        memory->simulated_rss_kib += simulated ? n : 0;
+    } else if (sscanf(line, "Pss: %ld", &n) == 1) {
+        memory->pss_kib += n;
+    } else if (sscanf(line, "Anonymous: %ld", &n) == 1) {
+        memory->anonymous_kib += n;
+    } else if (sscanf(line, "Private_Clean: %ld", &n) == 1 ||
+               sscanf(line, "Private_Dirty: %ld", &n) == 1) {
+        memory->private_kib += n;
+        memory->simulated_private_kib += simulated ? n : 0;
+    }
+}
+
+struct memory memory_read(pid_t pid, const char *node)
+{
+    struct memory memory = {};
+    char path[64], line[512];
+    bool simulated = false;
+
+    snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
     FILE *file = fopen(path, "re");
     if (!file)
         give_up(path);
     while (fgets(line, sizeof(line), file)) {
-        if (sscanf(line, "Rss: %ld", &n) == 1)
-            memory.rss_kib = n;
-        else if (sscanf(line, "Pss: %ld", &n) == 1)
-            memory.pss_kib = n;
-        else if (sscanf(line, "Private_Clean: %ld", &n) == 1)
-            memory.private_kib += n;
-        else if (sscanf(line, "Private_Dirty: %ld", &n) == 1)
-            memory.dirty_kib = n;
+        unsigned long from, to;
+
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            simulated = strstr(line, node) != NULL;
+        else
+            add_mapping_line(&memory, line, simulated);
     }
     fclose(file);
-    memory.private_kib += memory.dirty_kib;
     return memory;
 }
 
@@ -94,7 +108,9 @@ void memory_print(const struct memory *memory, const char *name)
     figure_print((double)memory->rss_kib, "%s.rss", name);
     figure_print((double)memory->pss_kib, "%s.pss", name);
     figure_print((double)memory->private_kib, "%s.private", name);
-    figure_print((double)memory->dirty_kib, "%s.dirty", name);
+    figure_print((double)memory->anonymous_kib, "%s.anonymous", name);
+    figure_print((double)memory->simulated_rss_kib, "%s.simulated_rss", name);
+    figure_print((double)memory->simulated_private_kib, "%s.simulated_private", name);
 }
 
 size_t count_entries(pid_t pid, const char *what)

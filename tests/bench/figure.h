@@ -23,13 +23,18 @@ double samples_quantile(struct samples *samples, double part);
 /* Prints NAME.p50, NAME.p99, NAME.best and NAME.n. */
 void samples_print(struct samples *samples, const char *name);
 
-/* A process's memory as the kernel counts it. Private is what would be free if it ended: `dirty`
- * is the part of it that no file could give back. */
+/*
+ * A process's memory as the kernel counts it. Private is what would be free if the process ended:
+ * anonymous memory, and pages of files that nobody else has mapped at the moment. Part of both is
+ * the simulated driver: its library and the node's state, which a real node has not.
+ */
 struct memory {
-    long rss_kib, pss_kib, private_kib, dirty_kib;
+    long rss_kib, pss_kib, private_kib, anonymous_kib;
+    long simulated_rss_kib, simulated_private_kib;
 };
 
-struct memory memory_read(pid_t pid);
+/* `node` is the simulated node's directory. */
+struct memory memory_read(pid_t pid, const char *node);
 void memory_print(const struct memory *memory, const char *name);
 
 /* How many entries /proc/PID/WHAT has: "fd" or "task". */
