@@ -42,8 +42,7 @@ struct search {
     uint32_t hole;   /* the hole's bit, 0 without one */
     uint32_t n_hole; /* how many GPUs the smaller set lacks */
     size_t n_sets;
-    struct set *sets;   /* in order: by first member, then by the second, … */
-    uint16_t *position; /* by a set's GPUs: 1 + where it is among the sets, 0 when it is none */
+    struct set *sets; /* in order: by first member, then by the second, … */
     size_t first_set[PARTITION_MAX_GPUS + 1]; /* of those whose first member is i */
     struct set *cheap; /* those that lose no more than is allowed, in the same order */
     size_t first_cheap[PARTITION_MAX_GPUS + 1];
@@ -60,7 +59,6 @@ static void add_set(struct search *search, uint32_t members, int32_t score)
     if (required && (required != search->problem->required || members & search->hole))
         return;
     search->sets[search->n_sets++] = (struct set){ .members = members, .loss = -2 * score };
-    search->position[members & ~search->hole] = (uint16_t)search->n_sets;
 }
 
 /* All sets that begin with these members; gain[i] is what GPU i would add to their score. */
@@ -172,12 +170,33 @@ static void pick_cheap_sets(struct search *search, int32_t allowed)
     search->first_cheap[search->problem->n_gpus] = n;
 }
 
-/* The loss of these GPUs as one set. */
+/* Sets are in order of their members, so that of two sets the one with the lowest member that the
+ * other lacks comes first. */
+static bool comes_before(uint32_t a, uint32_t b)
+{
+    uint32_t differ = a ^ b;
+
+    return a & differ & -differ;
+}
+
+/* The loss of these members as one set, NEVER if they are none. A table by members would be faster,
+ * but so large that filling it takes longer than all else. */
 static int32_t loss_of(const struct search *search, uint32_t members)
 {
-    uint16_t position = search->position[members & ~search->hole];
+    uint32_t first = (uint32_t)__builtin_ctz(members);
+    size_t low = search->first_set[first], high = search->first_set[first + 1];
 
-    return position ? search->sets[position - 1].loss : NEVER;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct set *set = &search->sets[middle];
+        if (set->members == members)
+            return set->loss;
+        if (comes_before(set->members, members))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NEVER;
 }
 
 static bool is_one_set(const struct search *search, uint32_t rest)
@@ -227,7 +246,8 @@ static int32_t divide(struct search *search, uint32_t rest, int32_t allowed, uin
     if (is_one_set(search, rest)) {
         if (ret_set)
             *ret_set = rest;
-        return loss_of(search, rest) <= allowed ? loss_of(search, rest) : NEVER;
+        int32_t loss = loss_of(search, rest);
+        return loss <= allowed ? loss : NEVER;
     }
     if (gpus & 3)
         return try_sets(search, rest, allowed, ret_set);
@@ -296,9 +316,8 @@ static int prepare(struct search *search, struct arena *scratch)
     }
     search->sets = arena_new_array(scratch, struct set, n_sets);
     search->cheap = arena_new_array(scratch, struct set, n_sets);
-    search->position = arena_new_array(scratch, uint16_t, (size_t)1 << n_gpus);
     search->memories = arena_new_array(scratch, struct memory, ((size_t)1 << n_gpus) / 4 + 1);
-    return search->sets && search->cheap && search->position && search->memories ? 0 : -1;
+    return search->sets && search->cheap && search->memories ? 0 : -1;
 }
 
 int partition_best(const struct partition_problem *problem, uint32_t *ret_set, struct err *err)
