@@ -580,6 +580,7 @@ static void on_registered(void *user, uint32_t index, int r, const struct err *e
     struct observer *observer = user;
     struct slot *slot = &observer->slots[index];
     bool refused = err && r != -ENOTSUP && !is_the_scans_business(r);
+    char problem[sizeof(slot->watch_problem)];
 
     if (r == -ENOTSUP)
         notice(observer, &(struct observer_notice){ .kind = NOTICE_NOT_WATCHED,
@@ -589,7 +590,10 @@ static void on_registered(void *user, uint32_t index, int r, const struct err *e
                                                     .text = err->text });
     else if (err)
         event_watch_forget(observer->events, index);
-    snprintf(slot->watch_problem, sizeof(slot->watch_problem), "%.200s", refused ? err->text : "");
+    snprintf(problem, sizeof(problem), "%.200s", refused ? err->text : "");
+    if (text_equal(slot->watch_problem, problem))
+        return;
+    memcpy(slot->watch_problem, problem, sizeof(problem));
     republish(observer);
 }
 
