@@ -24,6 +24,7 @@ enum {
     SCRATCH_BYTES = 1 << 20, /* 22880 sets, when nine of sixteen are wanted, take 0.5 MiB */
     FIRST_LOSS = 20,         /* scores are tens, and doubled */
     NEVER = 1 << 29,         /* more than any division can lose */
+    PATIENCE = 1 << 20,      /* sets looked at before the search stops being clever */
 };
 
 struct set {
@@ -47,6 +48,8 @@ struct search {
     struct set *cheap; /* those that lose no more than is allowed, in the same order */
     size_t first_cheap[PARTITION_MAX_GPUS + 1];
     struct memory *memories; /* by the GPUs that are left, without the first two */
+    int32_t allowed;         /* loss of the whole division in this attempt */
+    size_t n_looked_at;
 };
 
 /* ---- all sets, in order ---- */
@@ -215,6 +218,7 @@ static int32_t try_sets(struct search *search, uint32_t rest, int32_t allowed, u
     uint32_t first = (uint32_t)__builtin_ctz(rest);
     int32_t best = NEVER;
 
+    search->n_looked_at += search->first_cheap[first + 1] - search->first_cheap[first];
     for (size_t i = search->first_cheap[first]; i < search->first_cheap[first + 1]; i++) {
         const struct set *set = &search->cheap[i];
         if (set->members & ~rest || set->loss > allowed)
@@ -257,9 +261,12 @@ static int32_t divide(struct search *search, uint32_t rest, int32_t allowed, uin
         return NEVER;
     if (memory->loss < NEVER && memory->allowed && !ret_set)
         return memory->loss <= allowed ? memory->loss : NEVER;
-    memory->loss = try_sets(search, rest, allowed, ret_set);
-    memory->allowed = allowed + 1;
-    return memory->loss;
+    /* Looking no further than needed means to look again when more is allowed. Where that happens
+     * too often, each state is settled once for the whole attempt. */
+    int32_t limit = search->n_looked_at > PATIENCE ? search->allowed : allowed;
+    memory->loss = try_sets(search, rest, limit, ret_set);
+    memory->allowed = limit + 1;
+    return memory->loss <= allowed ? memory->loss : NEVER;
 }
 
 /* ---- the answer ---- */
@@ -324,7 +331,7 @@ int partition_best(const struct partition_problem *problem, uint32_t *ret_set, s
 {
     auto_(arena_done) struct arena scratch = ARENA_MAX(SCRATCH_BYTES);
     struct search search = { .problem = problem };
-    int32_t allowed = 0, loss;
+    int32_t loss;
 
     if (problem->size == 1) { /* every GPU is as good as the next */
         *ret_set = problem->required ? problem->required : 1;
@@ -336,12 +343,13 @@ int partition_best(const struct partition_problem *problem, uint32_t *ret_set, s
     list_sets(&search);
     set_prices(&search);
     for (;;) {
-        pick_cheap_sets(&search, allowed);
-        loss = divide(&search, all, allowed, NULL);
+        pick_cheap_sets(&search, search.allowed);
+        loss = divide(&search, all, search.allowed, NULL);
         if (loss < NEVER)
             break;
-        allowed = MAX(2 * allowed, (int32_t)FIRST_LOSS);
-        assert(allowed < NEVER); /* there is always a division */
+        int32_t factor = search.n_looked_at > PATIENCE ? 8 : 2;
+        search.allowed = MAX(factor * search.allowed, (int32_t)FIRST_LOSS);
+        assert(search.allowed < NEVER); /* there is always a division */
     }
     *ret_set = best_set(&search, all, loss);
     return 0;

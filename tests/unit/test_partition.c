@@ -327,12 +327,12 @@ static void the_answer_is_right_for_sixteen_gpus(void **state)
 {
     static const struct {
         uint32_t n, size;
-    } sizes[] = { { 16, 2 }, { 16, 4 }, { 16, 3 }, { 16, 8 },  { 15, 4 }, { 14, 4 },
-                  { 13, 5 }, { 12, 4 }, { 11, 3 }, { 16, 15 }, { 12, 7 } };
+    } sizes[] = { { 16, 2 }, { 16, 4 }, { 16, 3 }, { 16, 8 }, { 15, 4 },  { 14, 4 }, { 13, 5 },
+                  { 16, 5 }, { 16, 6 }, { 12, 4 }, { 11, 3 }, { 16, 15 }, { 12, 7 } };
 
     seed = 7;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
-        for (int kind = 1; kind < N_KINDS; kind += 3) {
+        for (int kind = 1; kind < N_KINDS; kind += 2) {
             struct partition_problem problem = { .n_gpus = sizes[i].n, .size = sizes[i].size };
             connect(&problem, kind);
             check(&problem, by_recursion(&problem), "large");
