@@ -21,6 +21,7 @@ test: $(EVERYDAY)/build.ninja
 	@tools/run-tests $(BUILD)
 
 bench: all
+	@tools/install-packages build test
 	@tools/bench $(RELEASE)
 
 fuzz: $(FUZZ)/build.ninja

@@ -179,8 +179,9 @@ static void refuse_long_request(struct bench *bench)
     for (size_t i = 0; i < N_IDS; i++)
         ids[i] = "GPU-00000000-0000-0000-0000-000000000000::1";
     allocate_request_encode(&request, &bytes);
-    check(!bytes.failed && scripted_call(bench->plugin, PLUGIN_PATH_ALLOCATE, buf_span(&bytes),
-                                         &arena, NULL, &message) != GRPC_OK &&
+    check(!bytes.failed &&
+              scripted_call(bench->plugin, PLUGIN_PATH_ALLOCATE, buf_span(&bytes), &arena, NULL,
+                            &message) != GRPC_OK &&
               strstr(message, "GPU-00000000"),
           message);
     free(ids);

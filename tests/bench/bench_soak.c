@@ -39,7 +39,8 @@ static struct size size_now(struct soak *soak)
     agent_process_idle(soak->agent, REST_MS);
     pid_t pid = child_pid(soak->agent->child);
 
-    return (struct size){ memory_read(pid, soak->agent->sim), count_entries(pid, "fd"), count_entries(pid, "task") };
+    return (struct size){ memory_read(pid, soak->agent->sim), count_entries(pid, "fd"),
+                          count_entries(pid, "task") };
 }
 
 static void size_print(const struct size *size, const char *name)
@@ -72,8 +73,8 @@ static void restart_kubelet(struct soak *soak, size_t turn)
 static void allocate_one(struct soak *soak, size_t turn)
 {
     auto_(arena_done) struct arena arena = ARENA_MAX(MIB(1));
-    struct scripted_plugin *plugin = scripted_kubelet_plugin(
-        &soak->agent->kubelet, resources[turn % ARRAY_LEN(resources)].name);
+    struct scripted_plugin *plugin =
+        scripted_kubelet_plugin(&soak->agent->kubelet, resources[turn % ARRAY_LEN(resources)].name);
     const char *id = plugin->list.items[turn / ARRAY_LEN(resources) % plugin->list.n].id;
     const char *end = strstr(id, "::"), *message = "";
     const struct allocation *got = scripted_allocate(plugin, &id, 1, &arena, &message);
