@@ -218,6 +218,44 @@ class Rules(unittest.TestCase):
                      stdin=manifest(*config(text, mig={"strategy": "mixed"})))
         self.assertEqual(got["node"]["status"]["capacity"]["nvidia.com/mig-1g.10gb"], "21")
 
+    def test_each_way_to_tell_the_runtime(self):
+        """Vectors 40 to 45 of spec/device-plugin §10.3, and 39."""
+        def flags(text):
+            got = answer("--gpus", "2xt4", "-f", "-", stdin=manifest(
+                *config("version: v1\nflags:\n  plugin:\n" + text), gpu_pod("p", 2)))
+            return allocation(got), [g["uuid"] for g in got["gpus"]]
+
+        names = lambda ids: [{"name": f"k8s.device-plugin.nvidia.com/gpu={i}"} for i in ids]
+        got, ids = flags("    deviceListStrategy: volume-mounts\n")
+        self.assertEqual(got["envs"], {"NVIDIA_VISIBLE_DEVICES": "/var/run/nvidia-container-devices"})
+        self.assertEqual([m["container_path"] for m in got["mounts"]],
+                         [f"/var/run/nvidia-container-devices/{i}" for i in ids])
+        got, ids = flags("    deviceListStrategy: cdi-annotations\n")
+        (key, value), = got["annotations"].items()
+        self.assertRegex(key, r"^cdi\.k8s\.io/nvidia-device-plugin_[0-9a-f-]{36}$")
+        self.assertEqual(value, ",".join(n["name"] for n in names(ids)))
+        self.assertNotIn("envs", got)
+        got, ids = flags("    deviceListStrategy: [envvar, cdi-cri]\n")
+        self.assertEqual(got["cdi_devices"], names(ids))
+        self.assertEqual(got["envs"], {"NVIDIA_VISIBLE_DEVICES": ",".join(ids)})
+        got, ids = flags("    deviceListStrategy: cdi-cri\n    deviceIDStrategy: index\n")
+        self.assertEqual(got["cdi_devices"], names("01"))
+        self.assertNotIn("envs", got)
+        got, ids = flags("    deviceIDStrategy: index\n    passDeviceSpecs: true\n")
+        self.assertEqual(got["envs"], {"NVIDIA_VISIBLE_DEVICES": "0,1"})
+        self.assertEqual([d["container_path"] for d in got["devices"]][-2:], ["/dev/nvidia0", "/dev/nvidia1"])
+
+    def test_one_gpu_shared_and_the_other_whole(self):
+        text = ("version: v1\nsharing:\n  perDevice: true\n  timeSlicing:\n    resources:\n"
+                "    - name: nvidia.com/gpu\n      rename: nvidia.com/gpu.small\n      devices: [1]\n      replicas: 8\n")
+        got = answer("--gpus", "2xl40s", "-f", "-", stdin=manifest(
+            *config(text), gpu_pod("small", 1, "nvidia.com/gpu.small"), gpu_pod("whole")))
+        capacity = got["node"]["status"]["capacity"]
+        self.assertEqual((capacity["nvidia.com/gpu"], capacity["nvidia.com/gpu.small"]), ("1", "8"))
+        ids = [g["uuid"] for g in got["gpus"]]
+        self.assertEqual(allocation(got, 0)["envs"]["NVIDIA_VISIBLE_DEVICES"], ids[1])
+        self.assertEqual(allocation(got, 1)["envs"]["NVIDIA_VISIBLE_DEVICES"], ids[0])
+
     def test_yaml_is_the_same_answer(self):
         done = run("-o", "yaml", "--gpus", "t4")
         self.assertEqual(done.returncode, 0)
