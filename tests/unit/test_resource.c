@@ -508,25 +508,10 @@ static void more_devices_than_a_kubelet_can_list_are_refused(void **state)
 static void every_device_is_found_and_nothing_else(void **state)
 {
     static const char *const strangers[] = {
-        "",
-        "::",
-        "GPU-1",
-        "GPU-1::",
-        "GPU-1::20",
-        "GPU-1::01",
-        "GPU-1::+1",
-        "GPU-1:: 1",
-        "GPU-1::1::1",
-        "GPU-1::1x",
-        "GPU-12::0",
-        "GPU-0::0",
-        "gpu-1::0",
-        "GPU-1:1",
-        "GPU-1::-1",
-        "GPU",
-        "MIG-1-0",
-        "GPU-1::4294967296",
-        "GPU-1::18446744073709551616",
+        "",           "::",        "GPU-1",     "GPU-1::",           "GPU-1::20",
+        "GPU-1::01",  "GPU-1::+1", "GPU-1:: 1", "GPU-1::1::1",       "GPU-1::1x",
+        "GPU-11::20", "GPU-12::0", "GPU-0::0",  "gpu-1::0",          "GPU-1:1",
+        "GPU-1::-1",  "GPU",       "MIG-1-0",   "GPU-1::4294967296", "GPU-1::18446744073709551616",
     };
     auto_(fixture_done) struct fixture f = {};
 
