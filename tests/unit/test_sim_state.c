@@ -290,6 +290,35 @@ static void load_is_the_sum_of_processes_and_at_most_full(void **state)
     assert_int_equal(load.sm_pct, 50);
 }
 
+static uint32_t links_up(const struct sim_state *node, uint32_t gpu)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < SIM_MAX_LINKS; i++)
+        n += sim_link_is_up(node, &node->gpus[gpu], i);
+    return n;
+}
+
+static void a_link_that_is_down_at_one_end_is_down_at_the_other(void **state)
+{
+    struct bench *bench = *state;
+    struct sim_state *node = bench->content;
+    uint32_t n = links_up(node, 0);
+
+    assert_int_equal(n, node->gpus[0].n_links); /* two boards are wired to each other */
+    assert_int_equal(links_up(node, 1), n);
+    node->gpus[0].links[3].active = false;
+    assert_int_equal(links_up(node, 0), n - 1);
+    assert_int_equal(links_up(node, 1), n - 1);
+    node->gpus[0].links[3].active = true;
+    node->gpus[1].mig_current = true;
+    assert_int_equal(links_up(node, 0), 0);
+    assert_int_equal(links_up(node, 1), 0);
+    node->gpus[1].mig_current = false;
+    node->gpus[1].lost = true;
+    assert_int_equal(links_up(node, 0), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -307,6 +336,7 @@ int main(void)
         TEST(counters_stand_still_after_a_restart_of_the_machine),
         TEST(asking_all_the_time_loses_no_time),
         TEST(load_is_the_sum_of_processes_and_at_most_full),
+        TEST(a_link_that_is_down_at_one_end_is_down_at_the_other),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,18 +88,17 @@ static nvmlReturn_t remapped_rows(const struct field *field)
 
 /* --- NVLink ---------------------------------------------------------------------------------- */
 
-static bool link_is_up(const struct sim_gpu *gpu, uint32_t link)
+static bool link_is_up(const struct field *field, uint32_t link)
 {
-    return link < gpu->n_links && link < SIM_MAX_LINKS && gpu->links[link].active &&
-           !gpu->mig_current;
+    return sim_link_is_up(field->state, field->gpu, link);
 }
 
-static uint32_t links_up(const struct sim_gpu *gpu)
+static uint32_t links_up(const struct field *field)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < SIM_MAX_LINKS; i++)
-        n += link_is_up(gpu, i);
+        n += link_is_up(field, i);
     return n;
 }
 
@@ -146,7 +145,7 @@ static nvmlReturn_t link_speed(const struct field *field)
         return NVML_NOT_SUPPORTED;
     if (field->id == 164 && field->scope >= field->gpu->n_links)
         return NVML_INVALID_ARGUMENT;
-    bool up = field->id == 90 ? links_up(field->gpu) > 0 : link_is_up(field->gpu, field->scope);
+    bool up = field->id == 90 ? links_up(field) > 0 : link_is_up(field, field->scope);
     return give_u32(field, up ? field->gpu->nvlink_mbps : 0);
 }
 
@@ -161,7 +160,7 @@ static nvmlReturn_t link_state(const struct field *field)
         return NVML_NOT_SUPPORTED;
     if (field->scope >= field->gpu->n_links)
         return NVML_INVALID_ARGUMENT;
-    return give_u32(field, link_is_up(field->gpu, field->scope));
+    return give_u32(field, link_is_up(field, field->scope));
 }
 
 static nvmlReturn_t links_to_switches(const struct field *field)
@@ -169,7 +168,7 @@ static nvmlReturn_t links_to_switches(const struct field *field)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < SIM_MAX_LINKS; i++)
-        n += link_is_up(field->gpu, i) && field->gpu->links[i].remote_is_switch;
+        n += link_is_up(field, i) && field->gpu->links[i].remote_is_switch;
     return give_u32(field, n);
 }
 
@@ -178,7 +177,7 @@ static nvmlReturn_t links_to_switches(const struct field *field)
 static nvmlReturn_t link_throughput(const struct field *field)
 {
     uint64_t bytes = field->id % 2 == 0 ? field->gpu->nvlink_tx_bytes : field->gpu->nvlink_rx_bytes;
-    uint32_t n = links_up(field->gpu);
+    uint32_t n = links_up(field);
 
     if (field->gpu->n_links == 0)
         return NVML_NOT_SUPPORTED;
@@ -187,7 +186,7 @@ static nvmlReturn_t link_throughput(const struct field *field)
     if (field->id >= 140)
         bytes += bytes / 16;
     if (field->scope != ALL_LINKS)
-        bytes = link_is_up(field->gpu, field->scope) ? bytes / n : 0;
+        bytes = link_is_up(field, field->scope) ? bytes / n : 0;
     return give_u64(field, bytes / 1024);
 }
 

@@ -111,7 +111,7 @@ static nvmlReturn_t take(struct door *door, uint32_t gi, nvmlGpmSample_t pointer
     sample->nvlink_rx = gpu->nvlink_rx_bytes;
     sample->n_links = 0;
     for (uint32_t i = 0; i < SIM_MAX_LINKS; i++)
-        sample->n_links += gpu->links[i].active;
+        sample->n_links += sim_link_is_up(door->state, gpu, i);
     memcpy(sample->activity_pct_ns, gpu->activity_pct_ns, sizeof(sample->activity_pct_ns));
     sim_gpu_load(door->state, door->gpu_index, gi, &sample->load);
     return NVML_SUCCESS;

@@ -85,12 +85,6 @@ nvmlReturn_t nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, uint32_t leve
 
 /* --- NVLink ---------------------------------------------------------------------------------- */
 
-/* MIG takes a GPU off NVLink: spec/mig §1.1. */
-static bool link_is_up(const struct sim_gpu *gpu, uint32_t link)
-{
-    return gpu->links[link].active && !gpu->mig_current;
-}
-
 /* Enters for one link: 3 on a board without any, 2 above its last. */
 static nvmlReturn_t link_enter(struct door *door, const char *call, nvmlDevice_t device,
                                uint32_t link)
@@ -114,7 +108,7 @@ nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, uint32_t link, uint32
         return r;
     if (!isActive)
         return NVML_INVALID_ARGUMENT;
-    *isActive = link_is_up(door.gpu, link);
+    *isActive = sim_link_is_up(door.state, door.gpu, link);
     return NVML_SUCCESS;
 }
 
@@ -129,7 +123,7 @@ static nvmlReturn_t link_remote(const char *call, nvmlDevice_t device, uint32_t 
         return r;
     if (!ret)
         return NVML_INVALID_ARGUMENT;
-    if (!link_is_up(door.gpu, link))
+    if (!sim_link_is_up(door.state, door.gpu, link))
         return NVML_NOT_SUPPORTED;
 
     const struct sim_link *end = &door.gpu->links[link];
@@ -183,7 +177,7 @@ nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, uint32_t link, u
         return r;
     if (!capResult || capability >= N_CAPABILITIES)
         return NVML_INVALID_ARGUMENT;
-    *capResult = capability != SLI_BRIDGE && link_is_up(door.gpu, link);
+    *capResult = capability != SLI_BRIDGE && sim_link_is_up(door.state, door.gpu, link);
     return NVML_SUCCESS;
 }
 
@@ -198,9 +192,9 @@ nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, uint32_t l
         return r;
     if (!pNvLinkDeviceType)
         return NVML_INVALID_ARGUMENT;
-    *pNvLinkDeviceType = !link_is_up(door.gpu, link)              ? UNKNOWN
-                         : door.gpu->links[link].remote_is_switch ? A_SWITCH
-                                                                  : A_GPU;
+    *pNvLinkDeviceType = !sim_link_is_up(door.state, door.gpu, link) ? UNKNOWN
+                         : door.gpu->links[link].remote_is_switch    ? A_SWITCH
+                                                                     : A_GPU;
     return NVML_SUCCESS;
 }
 
@@ -219,15 +213,16 @@ nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, uint32_t link,
 }
 
 /* Is there a way over NVLink: directly, or because both hang on switches? */
-static bool linked(const struct sim_gpu *a, const struct sim_gpu *b)
+static bool linked(const struct sim_state *state, const struct sim_gpu *a, const struct sim_gpu *b)
 {
     char bus_id[32];
 
     snprintf(bus_id, sizeof(bus_id), "%08X:%02X:%02X.0", b->pci_domain, b->pci_bus, b->pci_device);
     for (uint32_t i = 0; i < MIN(a->n_links, (uint32_t)SIM_MAX_LINKS); i++) {
-        if (!link_is_up(a, i))
+        if (!sim_link_is_up(state, a, i))
             continue;
-        if (a->links[i].remote_is_switch && b->links[0].remote_is_switch && link_is_up(b, 0))
+        if (a->links[i].remote_is_switch && b->links[0].remote_is_switch &&
+            sim_link_is_up(state, b, 0))
             return true;
         if (strcmp(a->links[i].remote_bus_id, bus_id) == 0)
             return true;
@@ -252,7 +247,7 @@ nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t device1, nvmlDevice_t device2, 
     if (a->mig_current || b->mig_current)
         *p2pStatus = GPU_NOT_SUPPORTED;
     else if (p2pIndex == NVLINK || p2pIndex == ATOMICS)
-        *p2pStatus = linked(a, b) ? OK : NOT_SUPPORTED;
+        *p2pStatus = linked(pair.first.state, a, b) ? OK : NOT_SUPPORTED;
     else
         *p2pStatus = OK;
     return NVML_SUCCESS;

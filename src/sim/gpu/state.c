@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "base/text.h"
+
 enum { NSEC_PER_SEC = 1000000000, MIN_STEP_NS = 1000000 };
 
 static void lock_init(pthread_mutex_t *lock)
@@ -522,6 +524,60 @@ static void advance_violations(struct sim_gpu *gpu, uint64_t ns)
         if (gpu->clock_event_reasons & reasons[i])
             gpu->violation_ns[i] += ns;
     }
+}
+
+/* ---- NVLink ---- */
+
+static uint32_t links_of(const struct sim_gpu *gpu)
+{
+    return MIN(gpu->n_links, (uint32_t)SIM_MAX_LINKS);
+}
+
+/* As NVML writes a place on the bus. */
+static void write_bus_id(const struct sim_gpu *gpu, char text[static 32])
+{
+    snprintf(text, 32, "%08X:%02X:%02X.0", gpu->pci_domain, gpu->pci_bus, gpu->pci_device);
+}
+
+static const struct sim_gpu *find_by_bus_id(const struct sim_state *state, const char *bus_id)
+{
+    char text[32];
+
+    for (uint32_t i = 0; i < MIN(state->n_gpus, (uint32_t)SIM_MAX_GPUS); i++) {
+        write_bus_id(&state->gpus[i], text);
+        if (text_equal(text, bus_id))
+            return &state->gpus[i];
+    }
+    return NULL;
+}
+
+/* The nth of our links to a GPU is wired to the nth of its links to us. */
+static bool other_end_is_up(const struct sim_gpu *gpu, uint32_t link, const struct sim_gpu *peer)
+{
+    const char *to = gpu->links[link].remote_bus_id;
+    uint32_t nth = 0;
+    char us[32];
+
+    if (peer->mig_current || peer->lost)
+        return false;
+    for (uint32_t i = 0; i < link; i++)
+        nth += text_equal(gpu->links[i].remote_bus_id, to);
+    write_bus_id(gpu, us);
+    for (uint32_t i = 0; i < links_of(peer); i++)
+        if (text_equal(peer->links[i].remote_bus_id, us) && nth-- == 0)
+            return peer->links[i].active;
+    return false;
+}
+
+bool sim_link_is_up(const struct sim_state *state, const struct sim_gpu *gpu, uint32_t link)
+{
+    if (link >= links_of(gpu) || !gpu->links[link].active || gpu->mig_current)
+        return false;
+    if (gpu->links[link].remote_is_switch)
+        return true;
+
+    const struct sim_gpu *peer = find_by_bus_id(state, gpu->links[link].remote_bus_id);
+    return peer && other_end_is_up(gpu, link, peer);
 }
 
 void sim_gpu_advance(struct sim_state *state, uint32_t index)

@@ -255,6 +255,10 @@ void sim_gpu_load(const struct sim_state *state, uint32_t gpu, uint32_t gi_id,
 /* Memory that processes hold on a GPU, or in one of its GPU instances. Call with the lock held. */
 uint64_t sim_gpu_memory_held(const struct sim_state *state, uint32_t gpu, uint32_t gi_id);
 
+/* Whether an NVLink carries anything: it is down at both ends when either end is, and MIG takes a
+ * GPU off its links (spec/mig §1.1). Tools take for granted that both ends agree. */
+bool sim_link_is_up(const struct sim_state *state, const struct sim_gpu *gpu, uint32_t link);
+
 /* Brings a GPU's counters up to now; call with the lock held. */
 void sim_gpu_advance(struct sim_state *state, uint32_t gpu);
 uint64_t sim_now_ns(void); /* CLOCK_MONOTONIC */
