@@ -209,20 +209,30 @@ static int take_library(void *user, const char *dir, const char *name, struct er
     return add(look->arena, &look->driver->files, path, err);
 }
 
-/* The name a program asks the loader for: libX.so.1, which points at one of our libraries. */
+/* Where a link in a folder leads, when that is beside it. */
+static bool read_link(int dir, const char *name, char target[static 256])
+{
+    ssize_t n = readlinkat(dir, name, target, 255);
+
+    if (n <= 0 || n >= 255)
+        return false;
+    target[n] = '\0';
+    return !strchr(target, '/');
+}
+
+/* The name a program asks the loader for, libX.so.1, which points at one of our libraries; or the
+ * one a compiler asks for, libX.so, which points there in a second step. */
 static int take_link(void *user, const char *dir, const char *name, struct err *err)
 {
     struct look *look = user;
     auto_close int fd = cdi_open_in(look->root, dir, O_PATH | O_DIRECTORY);
-    char target[256];
+    char target[256], next[256];
 
-    if (!strstr(name, ".so.") || is_library(look, name) || fd < 0)
+    if ((!strstr(name, ".so.") && !text_ends(name, ".so")) || is_library(look, name) || fd < 0 ||
+        !read_link(fd, name, target))
         return 0;
-    ssize_t n = readlinkat(fd, name, target, sizeof(target) - 1);
-    if (n <= 0 || (size_t)n >= sizeof(target) - 1)
-        return 0;
-    target[n] = '\0';
-    if (strchr(target, '/') || !is_library(look, target))
+    if (!is_library(look, target) &&
+        !(text_ends(name, ".so") && read_link(fd, target, next) && is_library(look, next)))
         return 0;
     return add(look->arena, &look->driver->links,
                arena_printf(look->arena, "%s::%s/%s", target, dir, name), err);
@@ -237,6 +247,8 @@ static int add_usual_links(struct look *look, const char *dir, struct err *err)
         { "libcuda.so", "libcuda.so.1", "libcuda.so" },
         { "libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1", "libnvidia-opticalflow.so" },
         { "libGLX_nvidia.so", NULL, "libGLX_indirect.so.0" },
+        { "libnvidia-allocator.so", "../libnvidia-allocator.so.1", "gbm/nvidia-drm_gbm.so" },
+        { "libnvidia-vulkan-producer.so", NULL, "libnvidia-vulkan-producer.so" },
     };
     int r = 0;
 

@@ -255,11 +255,19 @@ static void links_that_programs_ask_for_are_made_by_a_hook(void **state)
 {
     struct world *world = *state;
 
+    put_link(world, LIB "/libnvidia-ml.so.1", "libnvidia-ml.so.1.2.3");
+    put_link(world, LIB "/libnvidia-ml.so", "libnvidia-ml.so.1");
+    put_link(world, LIB "/libother.so.1", "libother.so.1.2.4");
+    put_link(world, LIB "/libother.so", "libother.so.1");
+    put(world, LIB "/libnvidia-allocator.so.1.2.3", "x");
     make(world);
     json_t *edits = json_object_get(world->gpu, "containerEdits");
     assert_string_equal(hook(world, edits, "create-symlinks"),
+                        " --link ../libnvidia-allocator.so.1::/" LIB "/gbm/nvidia-drm_gbm.so"
                         " --link libcuda.so.1.2.3::/" LIB "/libcuda.so.1"
-                        " --link libcuda.so.1::/" LIB "/libcuda.so");
+                        " --link libcuda.so.1::/" LIB "/libcuda.so"
+                        " --link libnvidia-ml.so.1.2.3::/" LIB "/libnvidia-ml.so.1"
+                        " --link libnvidia-ml.so.1::/" LIB "/libnvidia-ml.so");
     assert_string_equal(hook(world, edits, "update-ldcache"), " --folder /" LIB);
     assert_string_equal(hook(world, edits, "enable-cuda-compat"), " --host-driver-version=1.2.3");
 }
