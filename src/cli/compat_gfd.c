@@ -21,6 +21,7 @@
 #include "cli/compat.h"
 #include "gpu/observe.h"
 #include "net/loop.h"
+#include "share/go_text.h"
 #include "share/label.h"
 
 enum { LABELS_MAX_BYTES = 1 << 20 };
@@ -58,15 +59,6 @@ static void gfd_done(struct gfd *gfd)
 }
 
 /* ---- output ---- */
-
-/* Go's words for an errno: the C library's, beginning with a small letter. */
-static const char *go_error(int code, char text[static 128])
-{
-    snprintf(text, 128, "%s", strerror(code));
-    if (text[0] >= 'A' && text[0] <= 'Z')
-        text[0] = (char)(text[0] | 0x20);
-    return text;
-}
 
 static int write_failed(const char *path, const char *what, const char *beside, struct err *err)
 {
@@ -267,21 +259,26 @@ static int start_observer(struct gfd *gfd, struct err *err)
 static int check_node_feature_api(const struct config *config, struct err *err)
 {
     const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
+    static const char prefix[] = "failed to create clientsets: create client configuration";
     char text[128];
     struct stat status;
 
     if (*config->gfd.kubeconfig) {
         if (stat(config->gfd.kubeconfig, &status) < 0)
-            return err_set(err, errno, "failed to create clientsets: stat %s: %s",
+            return err_set(err, errno,
+                           "%s: create out-of-cluster client configuration: stat %s: %s", prefix,
                            config->gfd.kubeconfig, go_error(errno, text));
     } else if (!host || !*host || !port || !*port) {
         return err_set(err, ENOENT,
-                       "failed to create clientsets: unable to load in-cluster configuration, "
-                       "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined");
+                       "%s: create in-cluster client configuration: unable to load in-cluster "
+                       "configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be "
+                       "defined",
+                       prefix);
     } else if (access(SERVICE_ACCOUNT_TOKEN, R_OK) < 0) {
         return err_set(err, errno,
-                       "failed to create clientsets: open " SERVICE_ACCOUNT_TOKEN ": %s",
-                       go_error(errno, text));
+                       "%s: create in-cluster client configuration: open " SERVICE_ACCOUNT_TOKEN
+                       ": %s",
+                       prefix, go_error(errno, text));
     }
     if (!*config->gfd.node_name)
         return err_set(err, EINVAL,

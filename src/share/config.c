@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "share/config_options.h"
+#include "share/go_text.h"
 
 /* ---- help ---- */
 
@@ -54,11 +55,12 @@ int config_help(enum program program, const char *name, struct buf *ret)
 
 int config_unreadable(int r, const char *path, struct err *err)
 {
+    char text[128];
     /* What upstream calls opening: the rest it notices while it reads. */
     bool opening = r == -ENOENT || r == -EACCES || r == -ENOTDIR || r == -ELOOP || r == -EPERM;
 
     err_set(err, -r, "%s %s: %s", opening ? "open" : "read", path,
-            r == -EFBIG ? "larger than 1 MiB" : strerror(-r));
+            r == -EFBIG ? "larger than 1 MiB" : go_error(-r, text));
     return err_wrap(err, r,
                     "unable to load config: unable to finalize config: unable to parse config "
                     "file: %s",

@@ -1,5 +1,6 @@
 #include "share/go_text.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { SORTED_MAX_BYTES = 16 << 20 }; /* pointers to the entries of the largest map there is */
@@ -13,6 +14,14 @@ static const char *const kinds[VALUE_N_KINDS] = {
 const char *go_json_kind(const struct value *value)
 {
     return kinds[value->kind];
+}
+
+const char *go_error(int code, char text[static 128])
+{
+    snprintf(text, 128, "%s", strerror(code));
+    if (text[0] >= 'A' && text[0] <= 'Z')
+        text[0] = (char)(text[0] | 0x20);
+    return text;
 }
 
 /* ---- order ---- */

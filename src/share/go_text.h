@@ -1,6 +1,7 @@
 /*
  * Texts as Go's libraries write them, for sentences of upstream that people search their logs for:
- * a quoted string (%q), a value as compact JSON, and what encoding/json says about a wrong type.
+ * an errno, a quoted string (%q), a value as compact JSON, and what encoding/json says about a
+ * wrong type.
  */
 #pragma once
 
@@ -10,6 +11,10 @@
 #include "codec/value.h"
 
 enum { GO_JSON_MAX_BYTES = 400 }; /* of a value in a sentence; more is cut and ends in "…" */
+
+/* Go's words for an errno, "no such file or directory": the C library's without the capital.
+ * Returns `text`. */
+const char *go_error(int code, char text[static 128]);
 
 /* "text" with quotes and Go's escapes; NULL without memory. */
 [[nodiscard]] char *go_quote(struct arena *arena, struct span text);

@@ -386,7 +386,7 @@ begin "NodeFeature mode needs a client configuration first, then the node's name
 make_node --gpus t4
 run --oneshot
 want_status 1
-want_error "failed to create clientsets: "
+want_error "failed to create clientsets: create client configuration: create in-cluster client configuration: unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"
 want_error "--use-node-feature-api=false"
 touch "$work/kubeconfig"
 run --oneshot --kubeconfig="$work/kubeconfig"
@@ -394,7 +394,7 @@ want_status 1
 want_error "failed to create label outputer: required flag node-name not set"
 run --oneshot --kubeconfig="$work/none"
 want_status 1
-want_error "failed to create clientsets: stat $work/none: no such file or directory"
+want_error "failed to create clientsets: create client configuration: create out-of-cluster client configuration: stat $work/none: no such file or directory"
 
 begin "a MIG strategy that does not exist is found out about late"
 make_node --gpus h100-80gb
