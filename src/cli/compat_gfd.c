@@ -209,7 +209,8 @@ static void on_scan_failed(struct gfd *gfd)
     err_set(&err, gfd->scan_error.code,
             "error creating labeler: failed to initialize resource manager: %s",
             gfd->scan_error.text);
-    if (gfd->config->fail_on_init_error || !gfd->nvml) {
+    /* With nothing left to leave out the node has failed for another reason. */
+    if (gfd->config->fail_on_init_error || (!gfd->nvml && gfd->scan.discovery == DISCOVERY_AUTO)) {
         end_run(gfd, &err);
         return;
     }

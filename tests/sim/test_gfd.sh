@@ -378,6 +378,13 @@ if ! ldconfig -p 2>/dev/null | grep -q 'libnvidia-ml\.so\.1\|libdxcore\.so'; the
     run --oneshot $file_mode --device-discovery-strategy=nvml
     want_status 1
     want_error "error creating labeler: failed to initialize resource manager: ERROR_LIBRARY_NOT_FOUND"
+
+    begin "without a library strategy nvml may be told to go on without devices"
+    # shellcheck disable=SC2086
+    run --oneshot $file_mode --device-discovery-strategy=nvml --fail-on-init-error=false
+    want_status 0
+    [ "$(label vgpu.present)" = false ] || fail "$(cat "$out")"
+    [ -z "$(label gpu.product)" ] || fail "a product without a library"
 fi
 
 # ---- options ----
