@@ -173,7 +173,7 @@ static int write_cdi(struct agent *agent, const struct view *view, struct err *e
     if (r < 0)
         return r;
     for (size_t i = 0; i < set.n_empty && !agent->in_force; i++)
-        log_warn("no device for a CDI class that was asked for", F_STR("class", set.empty[i]));
+        log_warn("Ignoring empty CDI specs", F_STR("class", set.empty[i]));
     return 0;
 }
 

@@ -19,7 +19,7 @@ struct maker {
     const struct inventory *inventory;
     const struct config *config;
     struct arena *arena;
-    int root, dev_root;   /* fds; dev_root is the one below which /dev is looked for */
+    int root, driver_root, dev_root; /* fds; dev_root is the one below which /dev is looked for */
     const char *host_dev; /* what the host calls that */
     const char *host_driver;
     unsigned caps_major; /* 0: unknown */
@@ -405,16 +405,18 @@ static void make_gdrcopy(struct spec *spec)
 
 static void make_gds(struct spec *spec)
 {
+    static const char *const mounts[] = { "/run/udev", "/etc/cufile.json" };
     json_t *edits = json_object();
 
     add_found_nodes(spec, edits, "/dev", "nvidia-fs");
-    if (json_object_size(edits) > 0) {
+    /* Looked for where the mount will point: a path that is not there would keep the container from
+     * starting. */
+    for (size_t i = 0; i < ARRAY_LEN(mounts) && json_object_size(edits) > 0; i++) {
         struct cdi_node node;
 
-        add_mount(spec, edits, "/run/udev", false);
-        cdi_node_look(spec->maker->root, "/etc/cufile.json", &node);
+        cdi_node_look(spec->maker->driver_root, mounts[i], &node);
         if (node.exists)
-            add_mount(spec, edits, "/etc/cufile.json", false);
+            add_mount(spec, edits, mounts[i], false);
     }
     add_device(spec, "all", edits);
 }
@@ -546,7 +548,11 @@ int cdi_make(const struct inventory *inventory, const struct config *config,
     auto_close int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     auto_close int driver_fd = open(driver_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct maker maker = {
-        .inventory = inventory, .config = config, .arena = arena, .root = root_fd
+        .inventory = inventory,
+        .config = config,
+        .arena = arena,
+        .root = root_fd,
+        .driver_root = driver_fd < 0 ? root_fd : driver_fd,
     };
     struct cdi_set set = {};
     int r;

@@ -391,6 +391,7 @@ static void other_classes_have_files_of_their_own_where_there_are_nodes(void **s
     put(world, "dev/nvidia-fs0", "");
     put(world, "dev/infiniband/uverbs0", "");
     put(world, "dev/infiniband/rdma_cm", "");
+    put(world, "run/udev/x", "");
     make(world);
     assert_int_equal(world->set.n, 4);
     assert_int_equal(world->set.n_empty, 1);
@@ -400,6 +401,7 @@ static void other_classes_have_files_of_their_own_where_there_are_nodes(void **s
                                *imex = parse(world, "imex-channel");
     assert_non_null(node(device(gds, "all"), "/dev/nvidia-fs0"));
     assert_non_null(mount(device(gds, "all"), "/run/udev"));
+    assert_null(mount(device(gds, "all"), "/etc/cufile.json")); /* not there */
     assert_non_null(node(device(mofed, "all"), "/dev/infiniband/uverbs0"));
     assert_non_null(node(device(mofed, "all"), "/dev/infiniband/rdma_cm"));
     assert_non_null(node(device(imex, "0"), "/dev/nvidia-caps-imex-channels/channel0"));
