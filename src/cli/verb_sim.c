@@ -394,6 +394,7 @@ static int take_dir(int *argc, char **argv, const char **ret_dir, struct err *er
             argv[kept++] = argv[i];
         }
     }
+    argv[kept] = NULL; /* or what `run` starts would get the last words twice */
     *argc = kept;
     return 0;
 }

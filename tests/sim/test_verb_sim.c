@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "cli/selfpath.h"
 #include "cli/verb_sim.h"
+#include "cli/verbs.h"
 #include "sim/gpu/machine.h"
 
 /* No test here makes a node with files, so that no library is needed. */
@@ -270,12 +271,23 @@ static void a_scenario_that_is_not_there_is_named(void **state)
     assert_non_null(strstr(err.text, "/nonexistent.yaml"));
 }
 
+static void a_folder_among_the_words_adds_none_to_the_command(void **state)
+{
+    char *argv[] = { "sim", "--dir", "/nowhere", "run", "--", "echo", "a", NULL };
+
+    assert_int_not_equal(verb_sim(7, argv), 0);
+    assert_string_equal(argv[3], "echo");
+    assert_string_equal(argv[4], "a");
+    assert_null(argv[5]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(commands_change_what_they_say),
         TEST(a_mig_device_can_be_named_by_its_uuid),
         TEST(wrong_words_are_misuse_and_refusals_are_not),
+        TEST(a_folder_among_the_words_adds_none_to_the_command),
         TEST(a_scenario_takes_its_steps_in_order),
         TEST(a_scenario_that_is_wrong_says_where_before_it_begins),
         TEST(a_step_that_fails_ends_the_scenario_with_its_place),
