@@ -169,6 +169,34 @@ make_node --gpus 2xa100-40gb
 sharing mps nvidia.com/gpu 2
 check_labels a100-mps --config-file="$work/config.yaml"
 
+# What the reference program said on the same simulated nodes, too: docs/compatibility.md.
+begin "each board's MIG profiles have their labels"
+check_board() # name, GPUs, layout of GPU 0, strategy
+{
+    make_node --gpus "$2" --force
+    sim mig 0 "$3"
+    check_labels "$1" "--mig-strategy=$4"
+}
+check_board a30-mixed a30 1g.6gb:2,2g.12gb mixed
+check_board a100-mixed 2xa100-40gb 1g.5gb:2,2g.10gb,3g.20gb mixed
+check_board h100-compute-slices h100-80gb 1c.3g.40gb,2c.3g.40gb mixed
+check_board h100-uneven 2xh100-80gb 1g.10gb:7 single
+check_board h200-mixed h200 1g.18gb:2,2g.35gb,3g.71gb mixed
+check_board b200-single b200 1g.23gb:7 single
+check_board gh200-single gh200 1g.12gb:7 single
+check_board rtx-pro-6000-graphics rtx-pro-6000 1g.24gb+gfx:4 mixed
+check_board rtx-pro-6000-media rtx-pro-6000 1g.24gb+me.all,1g.24gb-me:3 mixed
+
+begin "a profile with media engines may be shared under its own name"
+make_node --gpus h100-80gb
+sim mig 0 1g.10gb+me,1g.10gb:2
+sharing timeSlicing nvidia.com/mig-1g.10gb.me 3
+check_labels h100-media-shared --mig-strategy=mixed --config-file="$work/config.yaml"
+
+begin "a GPU before MIG is told not to be capable of it"
+make_node --gpus v100
+check_labels v100-whole
+
 begin "a fabric is named by its clique"
 make_node --gpus 2xgb200
 sim set all fabric-state=3 fabric-cluster=01234567-89ab-cdef-0123-456789abcdef fabric-clique=7
