@@ -195,7 +195,8 @@ int devnode_read_node(int root, const char *driver_root, struct inventory *inven
         places.fds[places.n++] = driver;
     places.fds[places.n++] = root;
 
-    /* CDI specifications name what is below the first place: what lies elsewhere cannot be given. */
+    /* CDI specifications name what is below the first place: what lies elsewhere cannot be given.
+     */
     const struct dev_places first = { .fds = { places.fds[0] }, .n = 1 };
     inventory->gdrcopy_nodes = find_node(&first, "/dev/gdrdrv", &status);
     inventory->gds_nodes = find_prefix(&first, "/dev", "nvidia-fs");

@@ -20,7 +20,7 @@ struct maker {
     const struct config *config;
     struct arena *arena;
     int root, driver_root, dev_root; /* fds; dev_root is the one below which /dev is looked for */
-    const char *host_dev; /* what the host calls that */
+    const char *host_dev;            /* what the host calls that */
     const char *host_driver;
     unsigned caps_major; /* 0: unknown */
     struct cdi_driver driver;

@@ -27,7 +27,7 @@
 
 enum {
     REGISTRATION_STREAM_WAIT_MS = 15000, /* a kubelet gives up dialling after 10 s */
-    REGISTRATION_RETRY_MIN_MS = 100,
+    REGISTRATION_RETRY_MIN_MS = 20, /* pods fail in the gap; a kubelet binds before it listens */
     REGISTRATION_RETRY_MAX_MS = 10000,
 };
 
