@@ -1,9 +1,15 @@
 /*
  * The program: a table of verbs, and the names of other programs that it answers to.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "base/text.h"
@@ -11,7 +17,7 @@
 #include "cli/verbs.h"
 #include "sim/node/mps_control.h"
 
-enum { EXIT_MISUSED = 2 };
+enum { EXIT_FAILED = 1, EXIT_MISUSED = 2 };
 
 static const struct verb {
     const char *name;
@@ -78,6 +84,12 @@ static int unknown_verb(const char *name)
     return EXIT_MISUSED;
 }
 
+static int unexpected_word(const char *word)
+{
+    fprintf(stderr, "tranche: unexpected word \"%s\"; `tranche help` says how it is used\n", word);
+    return EXIT_MISUSED;
+}
+
 static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
 {
     return text_equal(word, a) || text_equal(word, b) || text_equal(word, c);
@@ -91,6 +103,8 @@ static int help(int argc, char **argv)
 
     if (argc > 1 && !verb)
         return unknown_verb(argv[1]);
+    if (argc > 2)
+        return unexpected_word(argv[2]);
     if (verb)
         return verb->run(2, args);
     print_help(stdout);
@@ -108,6 +122,8 @@ static int run_verb(int argc, char **argv)
     if (is_one_of(argv[1], "help", "--help", "-h"))
         return help(argc - 1, argv + 1);
     if (is_one_of(argv[1], "version", "--version", "-v")) {
+        if (argc > 2)
+            return unexpected_word(argv[2]);
         puts("tranche " TRANCHE_VERSION);
         return 0;
     }
@@ -125,14 +141,50 @@ static void set_up_heap(void)
     mallopt(M_TRIM_THRESHOLD, KIB(64));
 }
 
+/* A standard stream that the caller closed would lend its number to the first file that is opened,
+ * a socket perhaps. /dev/null the wrong way round keeps the place, and answers EBADF as before. */
+static void hold_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            _exit(EXIT_FAILED);
+}
+
+/* A process with this variable, which names the process that started it, is of no use without that
+ * one, and ends with it however that one ends. Its own children are none of its business. */
+static void end_with_parent(void)
+{
+    const char *parent = getenv("TRANCHE_PARENT");
+    uint64_t pid;
+
+    if (!parent)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (text_to_u64(span_of(parent), &pid) < 0 || pid != (uint64_t)getppid())
+        raise(SIGTERM);
+    unsetenv("TRANCHE_PARENT");
+}
+
+/* What was printed may still be in the buffer, and the disk full. */
+static int finish(const char *name, int status)
+{
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || status != 0)
+        return status;
+    fprintf(stderr, "%s: cannot write to standard output: %s\n", name, strerror(errno));
+    return EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = slash ? slash + 1 : argc > 0 ? argv[0] : "tranche";
 
+    hold_standard_streams();
+    end_with_parent();
     set_up_heap();
     for (size_t i = 0; i < ARRAY_LEN(programs); i++)
         if (text_equal(programs[i].name, name))
-            return programs[i].run(argc, argv);
-    return run_verb(argc, argv);
+            return finish(name, programs[i].run(argc, argv));
+    return finish("tranche", run_verb(argc, argv));
 }

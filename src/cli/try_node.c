@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "cli/selfpath.h"
@@ -24,6 +25,19 @@ const char *const try_phase_names[TRY_N_PHASES] = {
     [TRY_RUNNING] = "Running",
     [TRY_FAILED] = "Failed",
 };
+
+/* Once there is a directory to remove, these come through the loop or not at all. */
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+static void hold_signals(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+        sigaddset(&set, signals[i]);
+    sigprocmask(how, &set, NULL);
+}
 
 /* ---- the directory ---- */
 
@@ -163,6 +177,7 @@ static void env_fill(struct environment *env, const struct try_node *node,
     env_add(env, "NOTIFY_SOCKET=%s/notify", node->dir);
     env_add(env, "MPS_ROOT=%s", plan->mps_root);
     env_add(env, "NODE_NAME=" NODE_NAME);
+    env_add(env, "TRANCHE_PARENT=%d", (int)getpid());
     if (plan->mig_strategy)
         env_add(env, "MIG_STRATEGY=%s", plan->mig_strategy);
     if (plan->config_text)
@@ -397,11 +412,11 @@ static int by_key(const void *a, const void *b)
 int try_node_start(struct try_node *node, const struct try_options *options,
                    const struct try_plan *plan, struct err *err)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     char plugins[256];
     int r = partition(node, plan, err);
 
     node->plan = plan;
+    hold_signals(SIG_BLOCK);
     if (r == 0)
         r = make_dirs(node, err);
     if (r == 0)
@@ -417,6 +432,8 @@ int try_node_start(struct try_node *node, const struct try_options *options,
         r = loop_new(&node->loop, err);
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(signals); i++)
         r = loop_on_signal(node->loop, signals[i], on_interrupt, node, err);
+    if (r == 0)
+        hold_signals(SIG_UNBLOCK);
     if (r == 0)
         r = listen_notify(node, err);
     snprintf(plugins, sizeof(plugins), "%s/plugins", node->dir);
@@ -544,6 +561,7 @@ void try_node_stop(struct try_node *node)
             loop_run(node->loop);
         timer_stop(&timeout);
     }
+    hold_signals(SIG_BLOCK);
     child_free(node->agent);
     child_free(node->discovery);
     sim_kubelet_free(node->kubelet);

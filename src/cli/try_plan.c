@@ -99,11 +99,15 @@ static int find_config_map(struct planner *p, const struct config_map_object **r
 
         if (!is_plugin_config(p, map))
             continue;
-        if (p->policy)
-            return note(p, err,
-                        "ConfigMap %s is not in use: spec.devicePlugin.config.name of "
-                        "ClusterPolicy %s does not name it",
-                        map->name, p->policy->name);
+        if (p->policy) {
+            int r = note(p, err,
+                         "ConfigMap %s is not in use: spec.devicePlugin.config.name of "
+                         "ClusterPolicy %s does not name it",
+                         map->name, p->policy->name);
+            if (r < 0)
+                return r;
+            continue;
+        }
         if (found && !text_equal(found->name, map->name))
             return err_set(err, EINVAL,
                            "ConfigMaps %s and %s could both be the device plugin's: give a "

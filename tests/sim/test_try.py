@@ -6,6 +6,7 @@ usage: test_try.py TRANCHE SOURCE-ROOT
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,6 +292,58 @@ class Rules(unittest.TestCase):
         child.communicate(timeout=20)
         self.assertEqual(child.returncode, 0)
         self.assertEqual(os.listdir(TMP), [])
+
+    def test_the_agent_ends_with_the_one_that_was_killed(self):
+        env = dict(os.environ, TMPDIR=TMP)
+        child = subprocess.Popen([TRANCHE, "try", "--gpus", "t4", "--serve"], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True, env=env)
+        line = ""
+        while "TRANCHE_SIM=" not in line:
+            line = child.stderr.readline()
+            self.assertTrue(line)
+        home = os.path.dirname(line.strip().partition("TRANCHE_SIM=")[2])
+        child.kill()
+        child.communicate(timeout=20)
+        socket = os.path.join(home, "plugins", "nvidia-gpu.sock")
+        for _ in range(200):
+            if not os.path.exists(socket):
+                break
+            time.sleep(0.05)
+        self.assertFalse(os.path.exists(socket))
+        shutil.rmtree(home)
+
+    def test_a_signal_at_any_time_leaves_nothing_behind(self):
+        env = dict(os.environ, TMPDIR=TMP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for delay in (0.01, 0.03, 0.09):
+                child = subprocess.Popen([TRANCHE, "try", "--gpus", "16xh100-80gb", "--serve"],
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+                time.sleep(delay)
+                child.send_signal(number)
+                self.assertIn(child.wait(timeout=20), (0, 130, -number))
+                self.assertEqual(os.listdir(TMP), [])
+
+    def test_without_a_standard_output_it_says_so(self):
+        for where, sentence in ((">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")):
+            for args, status in (("try --gpus t4", 2), ("try --gpus t4 -o json", 2), ("try --help", 1),
+                                 ("--version", 1), ("sim --help", 1)):
+                with self.subTest(args=args, where=where):
+                    done = subprocess.run(f"{TRANCHE} {args} {where}", shell=True, text=True, timeout=60,
+                                          stderr=subprocess.PIPE, env=dict(os.environ, TMPDIR=TMP))
+                    self.assertEqual(done.returncode, status)
+                    self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                    self.assertIn(sentence, done.stderr)
+                    self.assertEqual(os.listdir(TMP), [])
+
+    def test_each_config_map_that_is_not_in_use_is_named(self):
+        maps, policy = config(shared_gpus())
+        others = [dict(maps, metadata={"name": name}) for name in ("one", "two")]
+        done = run("--gpus", "t4", "-f", "-", stdin=manifest(maps, policy, *others))
+        self.assertEqual(done.returncode, 0)
+        policy["spec"]["devicePlugin"]["config"]["name"] = ""
+        done = run("--gpus", "t4", "-f", "-", stdin=manifest(maps, policy, *others))
+        for name in ("cfg", "one", "two"):
+            self.assertIn(f"ConfigMap {name} is not in use", done.stderr)
 
 
 BAD = [
