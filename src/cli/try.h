@@ -92,7 +92,8 @@ struct try_node {
     struct arena *arena; /* borrowed */
     size_t n_labels;
     struct key_value *labels; /* of the node, by key */
-    struct err problem;       /* why the agent or feature discovery ended */
+    struct err problem;       /* why the agent ended, or did not begin */
+    struct err discovery_problem;
     volatile bool interrupted;
 };
 

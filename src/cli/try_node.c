@@ -221,16 +221,17 @@ static void last_words(const struct try_node *node, const struct try_plan *plan,
         buf_add(ret, best.ptr, best.len);
 }
 
-static void child_problem(struct try_node *node, const char *name, const struct child_exit *exit)
+static void child_problem(const struct try_node *node, const char *name,
+                          const struct child_exit *exit, struct err *ret)
 {
     auto_(buf_done) struct buf words = BUF_MAX(KIB(4));
 
     last_words(node, node->plan, exit->err.len ? exit->err : exit->out, &words);
     if (exit->signum)
-        err_set(&node->problem, ECHILD, "the %s was ended by signal %d: %s", name, exit->signum,
+        err_set(ret, ECHILD, "the %s was ended by signal %d: %s", name, exit->signum,
                 buf_text(&words));
     else
-        err_set(&node->problem, ECHILD, "the %s refuses: %s", name, buf_text(&words));
+        err_set(ret, ECHILD, "the %s refuses: %s", name, buf_text(&words));
 }
 
 static void on_agent_exit(struct child *child, const struct child_exit *exit, void *user)
@@ -239,7 +240,7 @@ static void on_agent_exit(struct child *child, const struct child_exit *exit, vo
 
     node->agent_over = true;
     if (!node->interrupted && !node->problem.code)
-        child_problem(node, "device plugin", exit);
+        child_problem(node, "device plugin", exit, &node->problem);
     loop_stop(node->loop);
 }
 
@@ -268,7 +269,7 @@ static void on_discovery_exit(struct child *child, const struct child_exit *exit
 
     node->discovery_over = true;
     if (exit->status != 0 || exit->signum)
-        child_problem(node, "feature discovery", exit);
+        child_problem(node, "feature discovery", exit, &node->discovery_problem);
     while (span_split(&rest, '\n', &more, &line)) {
         const char *equals = memchr(line.ptr, '=', line.len);
         char *key;
@@ -361,20 +362,30 @@ static bool is_ready(const struct try_node *node, const struct try_plan *plan)
            sim_kubelet_settled(node->kubelet);
 }
 
+/* What both refuse is told in the words of the device plugin, whichever of the two was faster. */
+static bool discovery_failed(const struct try_node *node, const struct try_plan *plan)
+{
+    return node->discovery_problem.code && (node->agent_ready || !plan->plugin);
+}
+
 static int wait_ready(struct try_node *node, const struct try_plan *plan, struct err *err)
 {
     struct timer timeout = {};
 
     timer_start(&timeout, node->loop, READY_TIMEOUT_MS, on_timeout, node);
-    while (!is_ready(node, plan) && !node->problem.code && !node->interrupted) {
+    while (!is_ready(node, plan) && !node->problem.code && !discovery_failed(node, plan) &&
+           !node->interrupted) {
         loop_run(node->loop);
     }
     timer_stop(&timeout);
     if (node->interrupted)
         return err_set(err, EINTR, "interrupted");
-    if (node->problem.code) {
-        *err = node->problem;
-        return -node->problem.code;
+    const struct err *problem = node->discovery_problem.code && !node->agent_over
+                                    ? &node->discovery_problem
+                                    : &node->problem;
+    if (problem->code) {
+        *err = *problem;
+        return -problem->code;
     }
     return 0;
 }

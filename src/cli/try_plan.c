@@ -4,7 +4,9 @@
 
 #include "cli/try.h"
 #include "codec/yaml.h"
+#include "share/config.h"
 #include "share/config_select.h"
+#include "share/finding.h"
 #include "share/mig_config.h"
 
 #define LABEL_PLUGIN_CONFIG "nvidia.com/device-plugin.config"
@@ -123,6 +125,26 @@ static int find_config_map(struct planner *p, const struct config_map_object **r
                  : 0;
 }
 
+/* What the file says in vain, in the words of `tranche check`; a mistake is the device plugin's to
+ * say. */
+static int note_warnings(struct planner *p, struct err *err)
+{
+    struct findings found = { .arena = p->arena };
+    int r = 0, errors = config_check(span_of(p->plan->config_text), &found, err);
+
+    if (errors < 0)
+        return errors;
+    for (size_t i = 0; errors == 0 && r == 0 && i < found.n; i++) {
+        const char *words = finding_words(p->arena, &found.items[i]);
+
+        r = words ? note(p, err, "ConfigMap %s, key %s:%u:%u: %s", p->plan->config_map,
+                         p->plan->config_key, found.items[i].place.line,
+                         found.items[i].place.column, words)
+                  : err_no_memory(err);
+    }
+    return r;
+}
+
 static int select_plugin_config(struct planner *p, struct err *err)
 {
     const struct config_map_object *map;
@@ -158,7 +180,7 @@ static int select_plugin_config(struct planner *p, struct err *err)
                     "force",
                     map->name);
     p->plan->config_text = config_map_text(map, p->plan->config_key);
-    return 0;
+    return note_warnings(p, err);
 }
 
 static const char *strategy_in_file(struct planner *p)
@@ -172,39 +194,45 @@ static const char *strategy_in_file(struct planner *p)
     return strategy && strategy->kind == VALUE_STRING ? strategy->text.ptr : NULL;
 }
 
-/* The daemons that the MPS DaemonSet would start for this configuration (spec/device-plugin §7.3).
- */
-static int plan_mps(struct planner *p, struct err *err)
+static int add_daemon(struct planner *p, const char *resource, unsigned thread_pct, struct err *err)
 {
-    struct value *root;
+    struct try_mps *slot = NULL;
 
-    if (!p->plan->config_text ||
-        yaml_parse(span_of(p->plan->config_text), "config", NULL, p->arena, &root, NULL) < 0)
-        return 0;
-    const struct value *mps =
-        value_get(value_get_nocase(value_get_nocase(root, "sharing"), "mps"), "resources");
-    const struct value *rename =
-        value_get(value_get_nocase(value_get_nocase(root, "sharing"), "mps"), "renameByDefault");
-    for (size_t i = 0; mps && mps->kind == VALUE_LIST && i < mps->n_items; i++) {
-        const struct value *name = value_get(mps->items[i], "name");
-        const struct value *replicas = value_get(mps->items[i], "replicas");
-
-        /* What is wrong with the file is the device plugin's to say. */
-        if (!name || name->kind != VALUE_STRING || !replicas || replicas->kind != VALUE_INT ||
-            replicas->integer < 1)
-            continue;
-        struct try_mps *slot = arena_push(p->arena, &p->plan->mps, &p->plan->n_mps);
+    for (size_t i = 0; i < p->plan->n_mps; i++)
+        if (text_equal(p->plan->mps[i].resource, resource))
+            slot = &p->plan->mps[i];
+    if (!slot) {
+        slot = arena_push(p->arena, &p->plan->mps, &p->plan->n_mps);
         if (!slot)
             return err_no_memory(err);
-        slot->active_thread_pct = (unsigned)(100 / replicas->integer);
-        slot->resource = arena_printf(
-            p->arena, "%s%s%s", text_starts(name->text.ptr, "nvidia.com/") ? "" : "nvidia.com/",
-            name->text.ptr,
-            rename && rename->kind == VALUE_BOOL && rename->boolean ? ".shared" : "");
-        if (!slot->resource)
-            return err_no_memory(err);
+        *slot = (struct try_mps){ resource, thread_pct };
     }
+    slot->active_thread_pct = MIN(slot->active_thread_pct, thread_pct);
     return 0;
+}
+
+/* The daemons that the MPS DaemonSet would start for this configuration (spec/device-plugin §7.3):
+ * one for each name that is advertised. */
+static int plan_mps(struct planner *p, struct err *err)
+{
+    /* A folder is there, and where MIG forbids MPS that is the device plugin's to say, too. */
+    static const char *const environment[] = { "MPS_ROOT=/", "MIG_STRATEGY=none", NULL };
+    struct config_input input = { .program = PROGRAM_PLUGIN, .environ = environment };
+    struct span text = span_of(p->plan->config_text ?: "");
+    struct config_warnings warnings;
+    struct config *config;
+    int r = config_load(&input, &text, "config", true, p->arena, &config, &warnings, NULL);
+
+    if (r == -ENOMEM)
+        return err_no_memory(err);
+    if (r < 0 || config->sharing.strategy != SHARING_MPS)
+        return 0; /* what is wrong with the file, as well */
+    for (size_t i = 0; r == 0 && i < config->sharing.n_resources; i++) {
+        const struct shared_resource *shared = &config->sharing.resources[i];
+
+        r = add_daemon(p, shared->rename ?: shared->name, 100 / shared->replicas, err);
+    }
+    return r;
 }
 
 static int select_strategy(struct planner *p, struct err *err)

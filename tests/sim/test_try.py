@@ -257,6 +257,22 @@ class Rules(unittest.TestCase):
         self.assertEqual(allocation(got, 0)["envs"]["NVIDIA_VISIBLE_DEVICES"], ids[1])
         self.assertEqual(allocation(got, 1)["envs"]["NVIDIA_VISIBLE_DEVICES"], ids[0])
 
+    def test_mps_on_one_gpu_under_a_name_of_its_own(self):
+        text = ("version: v1\nsharing:\n  perDevice: true\n  mps:\n    resources:\n"
+                "    - name: nvidia.com/gpu\n      rename: nvidia.com/gpu.small\n      devices: [1]\n      replicas: 8\n")
+        got = answer("--gpus", "2xa30", "-f", "-", stdin=manifest(
+            *config(text), gpu_pod("small", 1, "nvidia.com/gpu.small"), gpu_pod("whole")))
+        self.assertEqual(phases(got), ["Running"] * 2)
+        self.assertEqual(allocation(got, 0)["envs"]["NVIDIA_VISIBLE_DEVICES"], got["gpus"][1]["uuid"])
+        self.assertIn("gpu.small", allocation(got, 0)["envs"]["CUDA_MPS_PIPE_DIRECTORY"])
+
+    def test_what_a_configuration_says_in_vain_is_noted(self):
+        done = run("--gpus", "t4", "-f", "-", stdin=manifest(*config(
+            "version: v1\nsharing:\n  timeSlicing:\n    resources:\n"
+            "    - name: nvidia.com/gpus\n      replicas: 4\n")))
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("note: ConfigMap cfg, key any:5:7: nothing is named nvidia.com/gpus", done.stderr)
+
     def test_yaml_is_the_same_answer(self):
         done = run("-o", "yaml", "--gpus", "t4")
         self.assertEqual(done.returncode, 0)
@@ -373,6 +389,9 @@ BAD = [
     (["-f", "-"], manifest(*config(shared_gpus(replicas=1))), "number of replicas must be >= 2"),
     (["-f", "-"], manifest(*config(shared_gpus("mps"), mig={"strategy": "mixed"})),
      "using --mig-strategy=mixed is not supported with MPS"),
+    (["--gpus", "h100-80gb", "--mig", "all-1g.10gb", "-f", "-"],
+     manifest(*config(shared_gpus("mps"), mig={"strategy": "single"})),
+     "the device plugin refuses"),
     (["-f", "-"], manifest(config("")[1]), "names ConfigMap cfg"),
 ]
 
