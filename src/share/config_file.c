@@ -297,8 +297,7 @@ static void read_pattern(struct reading_file *file, const struct value *item)
     const struct value *pattern = value_get(item, "pattern"), *name = value_get(item, "name");
 
     if (item->kind != VALUE_MAP && item->kind != VALUE_NULL) {
-        finding_add_text(findings, FINDING_ERROR, item->place, NULL,
-                         go_json_mismatch(findings->arena, item, "map[string]json.RawMessage"));
+        finding_add_mismatch(findings, item, "map[string]json.RawMessage", NULL);
         return;
     }
     findings_keys(findings, item, known, ARRAY_LEN(known), true, NULL);
@@ -309,8 +308,7 @@ static void read_pattern(struct reading_file *file, const struct value *item)
         finding_add(findings, FINDING_ERROR, item->place, NULL,
                     "resources must have a 'name' field set");
     if (pattern && pattern->kind != VALUE_STRING && pattern->kind != VALUE_NULL)
-        finding_add_text(findings, FINDING_ERROR, pattern->place, "write it in quotes",
-                         go_json_mismatch(findings->arena, pattern, "v1.ResourcePattern"));
+        finding_add_mismatch(findings, pattern, "v1.ResourcePattern", "write it in quotes");
     if (name)
         (void)!config_resource_name(findings, name);
 }
@@ -323,8 +321,10 @@ static size_t read_patterns(struct reading_file *file, const struct value *list,
         wrong_type(file, list, field, "[]v1.Resource", "want a list: begin with a `-`");
         return 0;
     }
+    file->findings->go_field = field;
     for (size_t i = 0; i < list->n_items; i++)
         read_pattern(file, list->items[i]);
+    file->findings->go_field = NULL;
     return list->n_items;
 }
 
@@ -405,8 +405,7 @@ void config_file_read(struct findings *findings, const struct value *root,
     if (root->kind == VALUE_NULL)
         return;
     if (root->kind != VALUE_MAP) {
-        finding_add_text(findings, FINDING_ERROR, root->place, "want keys such as version: v1",
-                         go_json_mismatch(findings->arena, root, "v1.Config"));
+        finding_add_mismatch(findings, root, "v1.Config", "want keys such as version: v1");
         return;
     }
     size_t n = list_fields("", fields);

@@ -58,8 +58,7 @@ const char *config_resource_name(struct findings *findings, const struct value *
     struct span text = value->kind == VALUE_STRING ? value->text : SPAN("");
 
     if (value->kind != VALUE_STRING && value->kind != VALUE_NULL) {
-        finding_add_text(findings, FINDING_ERROR, value->place, "write it in quotes",
-                         go_json_mismatch(findings->arena, value, "string"));
+        finding_add_mismatch(findings, value, "string", "write it in quotes");
         return NULL;
     }
     if (text.len >= strlen(PREFIX) && memcmp(text.ptr, PREFIX, strlen(PREFIX)) == 0)
@@ -181,8 +180,7 @@ static uint32_t read_replicas(struct findings *findings, const struct value *val
     if (value->kind != VALUE_NULL && value_to_i64(value, &replicas) < 0) {
         const char *advice = value->kind == VALUE_STRING ? "write the number without quotes"
                                                          : "want a whole number, 2 or more";
-        finding_add_text(findings, FINDING_ERROR, value->place, advice,
-                         go_json_mismatch(findings->arena, value, "int"));
+        finding_add_mismatch(findings, value, "int", advice);
         return 0;
     }
     findings_number(findings, value);
@@ -201,8 +199,7 @@ static bool is_object(struct findings *findings, const struct value *value)
 {
     if (value->kind == VALUE_MAP || value->kind == VALUE_NULL)
         return true;
-    finding_add_text(findings, FINDING_ERROR, value->place, NULL,
-                     go_json_mismatch(findings->arena, value, "map[string]json.RawMessage"));
+    finding_add_mismatch(findings, value, "map[string]json.RawMessage", NULL);
     return false;
 }
 
@@ -245,8 +242,7 @@ static bool read_switch(struct findings *findings, const struct value *value)
         return false;
     if (value->kind == VALUE_BOOL)
         return value->boolean;
-    finding_add_text(findings, FINDING_ERROR, value->place, "want true or false, without quotes",
-                     go_json_mismatch(findings->arena, value, "bool"));
+    finding_add_mismatch(findings, value, "bool", "want true or false, without quotes");
     return false;
 }
 
@@ -285,8 +281,8 @@ static void read_list(struct findings *findings, const char *key, const struct v
     ret->fail = read_switch(findings, fail);
     ret->fail_given = fail && fail->kind != VALUE_NULL;
     if (resources && resources->kind != VALUE_LIST && resources->kind != VALUE_NULL)
-        finding_add_text(findings, FINDING_ERROR, resources->place, "want a list: begin with a `-`",
-                         go_json_mismatch(findings->arena, resources, "[]v1.ReplicatedResource"));
+        finding_add_mismatch(findings, resources, "[]v1.ReplicatedResource",
+                             "want a list: begin with a `-`");
     else if (!resources || resources->kind == VALUE_NULL || resources->n_items == 0)
         finding_add(findings, FINDING_ERROR, resources ? resources->place : map->place,
                     finding_advice(findings, "leave `%s` out to share nothing this way", key),
@@ -314,7 +310,9 @@ void config_sharing_read(struct findings *findings, const struct value *map,
 
     if (mps && mps->value->kind != VALUE_NULL) {
         struct value value = placed(mps);
+        findings->go_field = "Sharing.sharing.mps";
         read_list(findings, "mps", &value, &ret->mps);
+        findings->go_field = NULL;
     }
     if (per_device && per_device->value->kind != VALUE_NULL) {
         ret->per_device = read_switch(findings, per_device->value);
@@ -322,6 +320,8 @@ void config_sharing_read(struct findings *findings, const struct value *map,
     }
     if (time_slicing) {
         struct value value = placed(time_slicing);
+        findings->go_field = "Sharing.sharing.timeSlicing";
         read_list(findings, "timeSlicing", &value, &ret->time_slicing);
+        findings->go_field = NULL;
     }
 }

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "share/go_text.h"
+
 static bool has_room(struct findings *findings, enum finding_kind kind)
 {
     size_t *n = kind == FINDING_WARNING ? &findings->n_warnings : &findings->n_errors;
@@ -65,6 +67,16 @@ const char *finding_advice(struct findings *findings, const char *format, ...)
     if (!text)
         findings->failed = true;
     return text ? text : "";
+}
+
+void finding_add_mismatch(struct findings *findings, const struct value *value, const char *type,
+                          const char *advice)
+{
+    char *text = findings->go_field
+                     ? go_json_field_mismatch(findings->arena, value, findings->go_field, type)
+                     : go_json_mismatch(findings->arena, value, type);
+
+    finding_add_text(findings, FINDING_ERROR, value->place, advice, text);
 }
 
 const struct finding *findings_first_error(const struct findings *findings)

@@ -47,7 +47,9 @@ struct findings {
     struct finding *items;
     size_t n;
     size_t n_errors, n_warnings, n_left_out;
-    bool failed; /* an allocation was */
+    bool failed;          /* an allocation was */
+    const char *go_field; /* what upstream calls the value that is read by a decoder of its own:
+                           * "Sharing.sharing.mps"; NULL outside of such */
 };
 
 PRINTF(5, 6)
@@ -60,6 +62,10 @@ PRINTF(2, 3) const char *finding_advice(struct findings *findings, const char *f
 /* Notes a sentence that was made elsewhere; NULL means that making it took too much memory. */
 void finding_add_text(struct findings *findings, enum finding_kind kind, struct place place,
                       const char *advice, const char *text);
+
+/* An error: the value is not of this Go type, as encoding/json says it. */
+void finding_add_mismatch(struct findings *findings, const struct value *value, const char *type,
+                          const char *advice);
 
 /* The error that stops a load: of those of the highest kind the first; NULL when there is none. */
 const struct finding *findings_first_error(const struct findings *findings);

@@ -98,13 +98,14 @@ static void words_are_those_of_yaml_1_1(void **state)
         { "1e1", PLUGIN, TIME_SLICING("{name: gpu, replicas: 1e1}"), .wants = { " x10 " } },
         { "2.0", PLUGIN, TIME_SLICING("{name: gpu, replicas: 2.0}"), .wants = { " x2 " } },
         { "2.5", PLUGIN, TIME_SLICING("{name: gpu, replicas: 2.5}"),
-          .error =
-              DECODE_PREFIX "config.yaml:1:59: json: cannot unmarshal number 2.5 into Go value "
-                            "of type int" },
+          .error = DECODE_PREFIX "config.yaml:1:59: json: cannot unmarshal number 2.5 into Go "
+                                 "struct field Sharing.sharing.timeSlicing of type int" },
         { "1:30", PLUGIN, TIME_SLICING("{name: gpu, replicas: 1:30}"),
-          .error = "json: cannot unmarshal string into Go value of type int" },
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.timeSlicing "
+                   "of type int" },
         { "quoted", PLUGIN, TIME_SLICING("{name: gpu, replicas: '4'}"),
-          .error = "json: cannot unmarshal string into Go value of type int" },
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.timeSlicing "
+                   "of type int" },
         { "quoted bool", PLUGIN, IN_PLUGIN("passDeviceSpecs: 'true'"),
           .error = "json: cannot unmarshal string into Go struct field PluginCommandLineFlags." },
         { "a number as a string", PLUGIN, "flags: {migStrategy: 5}",
@@ -335,22 +336,32 @@ static void each_mistake_has_upstreams_sentence_and_its_place(void **state)
         { "a plus", PLUGIN, TIME_SLICING("{name: mig-1g.10gb+me, replicas: 2}"),
           .error = "a `+` in a profile is a `.` in its resource name" },
         { "a name that is a boolean", PLUGIN, TIME_SLICING("{name: y, replicas: 2}"),
-          .error = "json: cannot unmarshal bool into Go value of type string; write it in quotes" },
+          .error = "json: cannot unmarshal bool into Go struct field Sharing.sharing.timeSlicing "
+                   "of type string; write it in quotes" },
         { "a name that is a number", PLUGIN, TIME_SLICING("{name: 5, replicas: 2}"),
-          .error = "json: cannot unmarshal number into Go value of type string" },
+          .error = "json: cannot unmarshal number into Go struct field Sharing.sharing.timeSlicing "
+                   "of type string" },
         { "a bad rename", PLUGIN, TIME_SLICING("{name: gpu, replicas: 2, rename: A}"),
           .error = "incorrect format for resource name 'nvidia.com/A'" },
         { "resources is a word", PLUGIN, "sharing: {timeSlicing: {resources: abc}}",
-          .error = "json: cannot unmarshal string into Go value of type []v1.ReplicatedResource" },
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.timeSlicing "
+                   "of type []v1.ReplicatedResource" },
         { "an item is a word", PLUGIN, TIME_SLICING("abc"),
-          .error =
-              "json: cannot unmarshal string into Go value of type map[string]json.RawMessage" },
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.timeSlicing "
+                   "of type map[string]json.RawMessage" },
         { "timeSlicing is a word", PLUGIN, "sharing: {timeSlicing: abc}",
-          .error =
-              "json: cannot unmarshal string into Go value of type map[string]json.RawMessage" },
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.timeSlicing "
+                   "of type map[string]json.RawMessage" },
         { "renameByDefault is a word", PLUGIN,
           "sharing: {timeSlicing: {renameByDefault: maybe, resources: [{name: gpu, replicas: 2}]}}",
-          .error = "json: cannot unmarshal string into Go value of type bool" },
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.timeSlicing "
+                   "of type bool" },
+        { "an mps item is a word", PLUGIN, "sharing: {mps: {resources: [abc]}}",
+          .error = "json: cannot unmarshal string into Go struct field Sharing.sharing.mps of type "
+                   "map[string]json.RawMessage" },
+        { "a MIG pattern's name is a number", PLUGIN, "resources: {mig: [{pattern: '*', name: 3}]}",
+          .error = "json: cannot unmarshal number into Go struct field Resources.resources.mig of "
+                   "type string" },
         { "no pattern", PLUGIN, "resources: {gpus: [{name: gpu}]}",
           .error = "resources must have a 'pattern' field set" },
         { "no pattern name", PLUGIN, "resources: {mig: [{pattern: '*'}]}",

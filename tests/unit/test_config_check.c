@@ -98,7 +98,8 @@ static void every_mistake_is_named_in_order_of_place(void **state)
         "error 7:23: invalid --device-id-strategy option: serial",
         "error 12:17: number of replicas must be >= 2",
         "error 13:7: no resource name specified",
-        "error 13:17: json: cannot unmarshal string into Go value of type int",
+        "error 13:17: json: cannot unmarshal string into Go struct field "
+        "Sharing.sharing.mps of type int",
         "error 14:20: invalid IMEX channel IDs",
     };
     const char *at = NULL;
@@ -208,7 +209,7 @@ static void words_that_are_booleans_or_numbers_say_so(void **state)
 {
     static const struct check_case cases[] = {
         { SHARE("{name: y, replicas: 2}"),
-          "cannot unmarshal bool into Go value of type string; "
+          "cannot unmarshal bool into Go struct field Sharing.sharing.timeSlicing of type string; "
           "write it in quotes",
           1 },
         { "flags: {migStrategy: off}", "write it in quotes", 1 },
