@@ -30,6 +30,8 @@ struct key_value {
     const char *key, *value;
 };
 
+struct affinity_term;
+
 struct toleration {
     const char *key, *op, *value, *effect; /* "" when not given; op "Exists" or "Equal" */
 };
@@ -41,9 +43,10 @@ struct pod_object {
     const struct value *metadata, *spec; /* of the pod (or of the template) */
     const char *owner;                   /* Deployment's name, or NULL */
     const char *node_name;               /* bound directly; "" for the scheduler to decide */
-    size_t n_selectors, n_tolerations;
+    size_t n_selectors, n_tolerations, n_affinity;
     struct key_value *selectors;
     struct toleration *tolerations;
+    struct affinity_term *affinity; /* affinity.h */
     struct sim_pod sim; /* name and uid included */
 };
 

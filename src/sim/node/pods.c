@@ -3,6 +3,25 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sim/node/affinity.h"
+
+/* Parts with dots between them, each of small letters and digits, with hyphens only inside. */
+static bool is_subdomain(const char *name)
+{
+    static const char ends[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    struct span rest = span_of(name), part;
+    bool more = true;
+
+    while (span_split(&rest, '.', &more, &part)) {
+        if (part.len == 0 || !strchr(ends, part.ptr[0]) || !strchr(ends, part.ptr[part.len - 1]))
+            return false;
+        for (size_t i = 0; i < part.len; i++)
+            if (part.ptr[i] != '-' && !strchr(ends, part.ptr[i]))
+                return false;
+    }
+    return true;
+}
+
 /* A count of an extended resource: the API server takes whole numbers only. */
 static int read_count(const char *file, const char *resource, const struct value *value,
                       uint32_t *ret, struct err *err)
@@ -94,6 +113,13 @@ static int read_containers(struct objects *objects, const char *file, const stru
         r = object_text(file, item, "name", &container->name, err);
         if (r == 0 && !*container->name)
             r = object_error(file, item->place, err, "a container needs a name");
+        if (r == 0 && (!is_subdomain(container->name) || strchr(container->name, '.') ||
+                       strlen(container->name) > 63))
+            r = object_error(file, item->place, err,
+                             "name: Invalid value: \"%s\": a lowercase RFC 1123 label must consist "
+                             "of lower case alphanumeric characters or '-', and must start and end "
+                             "with an alphanumeric character",
+                             container->name);
         for (size_t other = 0; r == 0 && other + 1 < *n_containers; other++)
             if (text_equal(containers[other].name, container->name))
                 r = object_error(file, item->place, err, "two containers are called %s",
@@ -168,6 +194,8 @@ static int read_template(struct objects *objects, const char *file, struct pod_o
         r = read_selectors(objects, file, pod->spec, pod, err);
     if (r == 0)
         r = read_tolerations(objects, file, pod->spec, pod, err);
+    if (r == 0)
+        r = affinity_read(objects, file, pod, err);
     if (r == 0)
         r = object_text(file, pod->spec, "nodeName", &pod->node_name, err);
     if (r == 0)
@@ -312,6 +340,12 @@ int pods_read(struct objects *objects, const struct value *doc, const char *file
     if (strlen(name) > 253)
         return object_error(file, doc->place, err,
                             "metadata.name must be no more than 253 characters");
+    if (!is_subdomain(name))
+        return object_error(file, value_get(metadata, "name")->place, err,
+                            "metadata.name: Invalid value: \"%s\": a lowercase RFC 1123 subdomain "
+                            "must consist of lower case alphanumeric characters, '-' or '.', and "
+                            "must start and end with an alphanumeric character",
+                            name);
     if (text_equal(kind, "Deployment"))
         return read_deployment(objects, doc, file, name, err);
     pod.metadata = metadata;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "sim/node/affinity.h"
+
 uint32_t pod_request(const struct sim_pod *pod, const char *resource)
 {
     uint64_t sum = 0, largest_init = 0;
@@ -102,7 +104,7 @@ bool scheduler_fits(const struct node_view *node, const struct pod_object *pod,
     /* The scheduler's filters run in this order, and the first that fails speaks for the node. */
     if (taint)
         buf_printf(&reasons, "1 node(s) had untolerated taint {%s: %s}", taint->key, taint->value);
-    else if (!selector_matches(node, pod))
+    else if (!selector_matches(node, pod) || !affinity_matches(pod, node->labels, node->n_labels))
         buf_add_text(&reasons, "1 node(s) didn't match Pod's node affinity/selector");
     else
         add_insufficient(node, pod, running, n_running, &reasons);

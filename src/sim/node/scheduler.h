@@ -1,6 +1,6 @@
 /*
- * Which pods fit on the one node: extended resources, node selectors, taints. A pure function in
- * the words of the Kubernetes scheduler (`0/1 nodes are available: 1 Insufficient
+ * Which pods fit on the one node: extended resources, node selectors, node affinity, taints. A pure
+ * function in the words of the Kubernetes scheduler (`0/1 nodes are available: 1 Insufficient
  * nvidia.com/gpu.`).
  */
 #pragma once
