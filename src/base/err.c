@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const char ellipsis[] = "…";
 
 /* Ends a text that was cut at `size` bytes with an ellipsis, never inside a UTF-8 character. */
@@ -28,6 +30,7 @@ int err_set(struct err *err, int code, const char *format, ...)
     va_end(args);
     if (n >= (int)sizeof(err->text))
         mark_cut(err->text, sizeof(err->text));
+    text_make_harmless(err->text);
     return -code;
 }
 
@@ -45,6 +48,7 @@ int err_wrap(struct err *err, int r, const char *format, ...)
     memcpy(err->text, whole, MIN((size_t)n + 1, sizeof(err->text)));
     if (n >= (int)sizeof(err->text))
         mark_cut(err->text, sizeof(err->text));
+    text_make_harmless(err->text);
     err->code = -r;
     return r;
 }

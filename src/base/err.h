@@ -8,7 +8,8 @@
  *
  *     step 2 of 3 on GPU-8a1f…: cannot remove GPU instance 4: process 3121 still holds it
  *
- * An err has no destructor. A sentence that does not fit is cut and ends in "…".
+ * An err has no destructor. A sentence that does not fit is cut and ends in "…"; what a terminal
+ * would obey in the words of others is a "?" in it (text_make_harmless), so it is one line.
  */
 #pragma once
 

@@ -504,6 +504,37 @@ size_t text_utf8_prefix(struct span text)
     return text.len - rest.len;
 }
 
+/* Of a character of `len` bytes: C0 and C1, U+202A to U+202E, U+2066 to U+2069. */
+static bool is_obeyed(const unsigned char *at, size_t len)
+{
+    if (len == 1)
+        return at[0] < 0x20 || at[0] == 0x7F;
+    if (len == 2)
+        return at[0] == 0xC2 && at[1] < 0xA0;
+    return len == 3 && at[0] == 0xE2 &&
+           ((at[1] == 0x80 && at[2] >= 0xAA && at[2] <= 0xAE) ||
+            (at[1] == 0x81 && at[2] >= 0xA6 && at[2] <= 0xA9));
+}
+
+void text_make_harmless(char *text)
+{
+    struct span rest = span_of(text);
+    char *end = text;
+
+    while (rest.len > 0) {
+        size_t len = text_utf8_char(rest);
+
+        if (len == 0 || is_obeyed((const unsigned char *)rest.ptr, len)) {
+            *end++ = '?';
+        } else {
+            memmove(end, rest.ptr, len);
+            end += len;
+        }
+        rest = after(rest, MAX(len, (size_t)1));
+    }
+    *end = '\0';
+}
+
 enum { WORD_MAX = 63 };
 
 /* Edits (insert, delete, replace, swap two neighbours) that turn a into b; case does not count. */

@@ -65,23 +65,6 @@ size_t table_text_width(const char *text)
 
 /* ---- cells ---- */
 
-/* Controls, also the C1 ones that a terminal obeys, and bytes that are no UTF-8 become `?`. */
-static void make_harmless(char *text)
-{
-    for (char *at = text; *at;) {
-        size_t n = text_utf8_char(span_of(at));
-        uint32_t character = n > 0 ? decode(at, n) : 0;
-
-        if (character < 0x20 || (character >= 0x7f && character < 0xa0)) {
-            *at = '?';
-            if (n == 2) /* U+0080 … U+009f */
-                memmove(at + 1, at + 2, strlen(at + 2) + 1);
-            n = 1;
-        }
-        at += n;
-    }
-}
-
 static void add_cell(struct table *table, enum output_style style, const char *text)
 {
     struct table_cell *cell = arena_push(&table->arena, &table->cells, &table->n_cells);
@@ -91,7 +74,7 @@ static void add_cell(struct table *table, enum output_style style, const char *t
         table->failed = true;
         return;
     }
-    make_harmless(copy);
+    text_make_harmless(copy);
     *cell = (struct table_cell){ .text = copy, .style = style };
 }
 

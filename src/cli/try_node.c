@@ -531,8 +531,13 @@ int try_node_run_pods(struct try_node *node, const struct try_options *options,
             continue;
         }
         if (!*bound && !scheduler_fits(&view, pods[i].object, running, n_running, &why)) {
+            char *words = arena_strdup(node->arena, buf_text(&why));
+
+            if (!words)
+                return err_no_memory(err);
+            text_make_harmless(words); /* resources have the names that a manifest gives them */
             pods[i].reason = "Unschedulable";
-            pods[i].message = arena_strdup(node->arena, buf_text(&why));
+            pods[i].message = words;
             continue;
         }
         int r = admit(node, &pods[i], err);

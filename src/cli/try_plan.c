@@ -33,6 +33,7 @@ static int note(struct planner *p, struct err *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    text_make_harmless(text);
     if (!slot || !(*slot = arena_strdup(p->arena, text)))
         return err_no_memory(err);
     return 0;

@@ -32,6 +32,18 @@ static void err_wrap_puts_the_outer_context_first(void **state)
                         "step 2 of 3: cannot remove GPU instance 4: process 3121 still holds it");
 }
 
+static void what_a_terminal_would_obey_is_a_question_mark(void **state)
+{
+    struct err err = {};
+
+    err_set(&err, EINVAL, "%s",
+            "a\033[2J\nb\x7f\xc2\x9b"
+            "c\xff Ж\xe2\x80\xae\xe2\x81\xa6…");
+    assert_string_equal(err.text, "a?[2J?b??c? Ж??…");
+    err_wrap(&err, -EINVAL, "%s", "\r");
+    assert_string_equal(err.text, "?: a?[2J?b??c? Ж??…");
+}
+
 static void err_may_be_null(void **state)
 {
     assert_int_equal(err_set(NULL, EINVAL, "nobody listens"), -EINVAL);
@@ -70,6 +82,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_set_gives_code_and_sentence),
         cmocka_unit_test(err_wrap_puts_the_outer_context_first),
+        cmocka_unit_test(what_a_terminal_would_obey_is_a_question_mark),
         cmocka_unit_test(err_may_be_null),
         cmocka_unit_test(a_long_sentence_is_cut_between_characters),
     };

@@ -218,16 +218,21 @@ static int note(struct objects *objects, const char *file, const struct value *d
     const char **slot = arena_push(objects->arena, &objects->notes, &objects->n_notes);
     const char *name = "";
     struct err ignored;
+    char *text;
 
     if (!slot)
         return err_no_memory(err);
     if (TEXT_AT(file, doc, &name, &ignored, "metadata", "name") < 0)
         name = "";
-    *slot = arena_printf(objects->arena,
-                         "%s:%u:%u: %s %s is left alone: a simulated node runs "
-                         "ClusterPolicy, ConfigMap, Pod and Deployment",
-                         file, doc->place.line, doc->place.column, kind, name);
-    return *slot ? 0 : err_no_memory(err);
+    text = arena_printf(objects->arena,
+                        "%s:%u:%u: %s %s is left alone: a simulated node runs "
+                        "ClusterPolicy, ConfigMap, Pod and Deployment",
+                        file, doc->place.line, doc->place.column, kind, name);
+    if (!text)
+        return err_no_memory(err);
+    text_make_harmless(text);
+    *slot = text;
+    return 0;
 }
 
 static int read_object(struct objects *objects, const struct value *doc, const char *file,
