@@ -70,7 +70,8 @@ size_t text_utf8_prefix(struct span text);
 size_t text_utf8_char(struct span text);
 
 /* What a terminal would obey becomes a `?`, in place: controls and line ends, marks that turn the
- * direction of writing, and bytes that are no UTF-8. For words of others on their way to a person. */
+ * direction of writing, and bytes that are no UTF-8. For words of others on their way to a person.
+ */
 void text_make_harmless(char *text);
 
 /* The known word nearest to `text` (small edit distance), or NULL: for "did you mean". */

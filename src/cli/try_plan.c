@@ -359,7 +359,7 @@ static int plan_builtin(struct planner *p, const char *name, struct err *err)
 }
 
 static int plan_entry(struct planner *p, const struct mig_config_entry *entry, uint32_t index,
-                      struct err *err)
+                      bool *any, struct err *err)
 {
     const struct sim_gpu *gpu = &p->state->gpus[index];
     struct try_mig *mig = &p->plan->mig[index];
@@ -367,6 +367,7 @@ static int plan_entry(struct planner *p, const struct mig_config_entry *entry, u
 
     if (!mig_config_matches(entry, index, gpu->pci_device_id, gpu->pci_subsystem_id))
         return 0;
+    *any = true;
     if (!gpu->mig_capable) {
         if (entry->mig_enabled && !entry->all_devices)
             return err_set(err, EINVAL, "cannot set MIG mode on non MIG-capable GPU %u (%s)", index,
@@ -384,9 +385,15 @@ static int plan_config(struct planner *p, const struct mig_config *config, struc
 {
     int r = 0;
 
-    for (size_t e = 0; r == 0 && e < config->n_entries; e++)
+    for (size_t e = 0; r == 0 && e < config->n_entries; e++) {
+        bool any = false;
+
         for (uint32_t i = 0; r == 0 && i < p->state->n_gpus; i++)
-            r = plan_entry(p, &config->entries[e], i, err);
+            r = plan_entry(p, &config->entries[e], i, &any, err);
+        if (r == 0 && !any)
+            r = note(p, err, "MIG config %s: entry %zu is for no GPU of this node", config->name,
+                     e + 1);
+    }
     return r;
 }
 
@@ -401,7 +408,9 @@ static int find_in_map(struct planner *p, const struct config_map_object *map, c
     if (!text)
         return err_set(err, EINVAL, "%s:%u:%u: ConfigMap %s has no key " MIG_MAP_KEY,
                        map->place.file, map->place.place.line, map->place.place.column, map->name);
-    int r = mig_config_parse(span_of(text), map->name, p->arena, &file, err);
+    const char *place = arena_printf(p->arena, "ConfigMap %s, key " MIG_MAP_KEY, map->name);
+    int r =
+        place ? mig_config_parse(span_of(text), place, p->arena, &file, err) : err_no_memory(err);
     if (r < 0)
         return r;
     if (mig_config_select(file, name, ret, NULL) < 0)

@@ -84,7 +84,7 @@ static const struct sim_command commands[] = {
     { "process", "process add|remove|list …", "run, end and list processes",
       "  tranche sim " SIM_PROCESS_ADD "\n"
       "  tranche sim process remove PID [--gpu GPU]\n"
-      "  tranche sim process list\n\n"
+      "  tranche sim " SIM_PROCESS_LIST "\n\n"
       "GPU may also be the UUID of a MIG device. Adding a process that is there changes it.\n\n"
       "Examples:\n"
       "  tranche sim process add 0 --pid 4242 --memory 10Gi --sm 80 --name python3\n"
@@ -94,7 +94,7 @@ static const struct sim_command commands[] = {
     { "fault", "fault add|clear|list …", "make NVML calls fail or hang",
       "  tranche sim " SIM_FAULT_ADD "\n"
       "  tranche sim fault clear\n"
-      "  tranche sim fault list\n\n"
+      "  tranche sim " SIM_FAULT_LIST "\n\n"
       "CALL is an entry point of NVML; a * in it stands for any characters. Without --times the\n"
       "fault stays until it is cleared; --after lets so many calls through first. Without --code\n"
       "a call answers UNKNOWN, or, when it only hangs, goes on after its time.\n\n"

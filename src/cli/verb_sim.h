@@ -76,6 +76,8 @@ sim_act sim_act_set, sim_act_xid, sim_act_lose, sim_act_return, sim_act_reset, s
     "process add GPU [--pid N] [--memory SIZE] [--sm PCT] [--memory-utilization PCT] "             \
     "[--encoder PCT] [--decoder PCT] [--kind compute|graphics|mps] [--gi N [--ci N]] "             \
     "[--name NAME]"
+#define SIM_PROCESS_LIST "process list [-o text|json|yaml]"
+#define SIM_FAULT_LIST   "fault list [-o text|json|yaml]"
 #define SIM_FAULT_ADD                                                                              \
     "fault add CALL [--code NAME|N] [--hang MS|forever] [--gpu GPU] [--after N] "                  \
     "[--times N]"

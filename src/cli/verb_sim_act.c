@@ -190,6 +190,8 @@ static int mig_off(struct sim_state *state, struct sim_gpu *gpu, struct err *err
     enum sim_mig_activation activation;
     bool needs_reset = gpu->mig_needs_reset;
 
+    if (!gpu->mig_capable)
+        return 0; /* never on */
     int r = sim_mig_clear(state, gpu, err);
     if (r < 0)
         return r;
@@ -199,6 +201,32 @@ static int mig_off(struct sim_state *state, struct sim_gpu *gpu, struct err *err
     if (r >= 0 && activation == SIM_MIG_IN_USE)
         return err_set(err, EBUSY, "a process still holds %s", gpu->uuid);
     return r;
+}
+
+static int mig_set(struct sim_state *state, const struct sim_target *target, bool off,
+                   const struct sim_mig_want *wants, size_t n_wants, struct err *err)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; r >= 0 && i < target->n; i++) {
+        struct sim_gpu *gpu = &state->gpus[target->first + i];
+
+        r = off ? mig_off(state, gpu, err) : sim_mig_partition(state, gpu, wants, n_wants, err);
+    }
+    return r;
+}
+
+/* All of them or none: tried on a copy first. */
+static int mig_set_all(struct sim_state *state, const struct sim_target *target, bool off,
+                       const struct sim_mig_want *wants, size_t n_wants, struct err *err)
+{
+    auto_free struct sim_state *copy = malloc(sizeof(*copy));
+
+    if (!copy)
+        return err_no_memory(err);
+    memcpy(copy, state, sizeof(*copy));
+    int r = mig_set(copy, target, off, wants, n_wants, err);
+    return r < 0 ? r : mig_set(state, target, off, wants, n_wants, err);
 }
 
 int sim_act_mig(struct sim_node *node, int argc, char **argv, struct err *err)
@@ -226,12 +254,7 @@ int sim_act_mig(struct sim_node *node, int argc, char **argv, struct err *err)
     sim_state_lock(node->state);
     auto_(sim_unlock) struct sim_state *held = node->state;
     r = sim_target_gpus(held, words[0], &target, err);
-    for (uint32_t i = 0; r >= 0 && i < target.n; i++) {
-        struct sim_gpu *gpu = &held->gpus[target.first + i];
-
-        r = off ? mig_off(held, gpu, err) : sim_mig_partition(held, gpu, wants, n_wants, err);
-        if (r >= 0)
-            r = update_files(node, target.first + i, 1, err);
-    }
-    return r;
+    if (r >= 0)
+        r = mig_set_all(held, &target, off, wants, n_wants, err);
+    return r < 0 ? r : update_files(node, target.first, target.n, err);
 }

@@ -1,6 +1,7 @@
 #include <errno.h>
 
 #include "base/text.h"
+#include "cli/output.h"
 #include "cli/verb_sim.h"
 #include "sim/gpu/control.h"
 
@@ -120,19 +121,41 @@ static int process_remove(struct sim_node *node, int argc, char **argv, struct e
     return r < 0 ? r : sim_process_remove(held, pid, index, err);
 }
 
+/* A list that can be printed, and under which key `sim show` has it. */
+struct list {
+    const char *usage, *key;
+    int (*print)(const struct sim_state *state, FILE *to, struct err *err);
+};
+
 /* Printing waits for a terminal: it is done from a copy, without the lock. */
-static int print_copy(struct sim_node *node,
-                      int (*print)(const struct sim_state *state, FILE *to, struct err *err),
-                      struct err *err)
+static int act_list(struct sim_node *node, int argc, char **argv, const struct list *list,
+                    struct err *err)
 {
+    const char *words[SIM_MAX_WORDS], *word = NULL;
+    const struct sim_option options[] = { { "-o", &word, NULL }, { "--output", &word, NULL } };
     auto_free struct sim_state *copy = malloc(sizeof(*copy));
+    enum output_format format = OUTPUT_TEXT;
+    size_t n = 0;
 
     if (!copy)
         return err_no_memory(err);
+    int r = sim_words(argc, argv, options, ARRAY_LEN(options), words, &n, err);
+    if (r >= 0)
+        r = sim_words_expect(n, 0, 0, list->usage, err);
+    if (r >= 0 && word)
+        r = output_format_parse(word, &format, err);
+    if (r < 0)
+        return r;
     sim_state_lock(node->state);
     memcpy(copy, node->state, sizeof(*copy));
     sim_state_unlock(node->state);
-    return print(copy, stdout, err);
+    if (format == OUTPUT_TEXT)
+        return list->print(copy, stdout, err);
+
+    auto_(json_decrefp) json_t *all = sim_show_json(copy, node->dir);
+    auto_(json_decrefp) json_t *part =
+        all ? json_pack("{s:O}", list->key, json_object_get(all, list->key)) : NULL;
+    return part ? output_print(stdout, format, part, err) : err_no_memory(err);
 }
 
 /* Two words in one: `process add`, `fault clear`. */
@@ -159,7 +182,9 @@ static int act_second(struct sim_node *node, int argc, char **argv,
 
 static int process_list(struct sim_node *node, int argc, char **argv, struct err *err)
 {
-    return print_copy(node, sim_show_processes, err);
+    static const struct list processes = { SIM_PROCESS_LIST, "processes", sim_show_processes };
+
+    return act_list(node, argc, argv, &processes, err);
 }
 
 int sim_act_process(struct sim_node *node, int argc, char **argv, struct err *err)
@@ -230,6 +255,14 @@ static int fault_add(struct sim_node *node, int argc, char **argv, struct err *e
 
 static int fault_clear(struct sim_node *node, int argc, char **argv, struct err *err)
 {
+    const char *words[SIM_MAX_WORDS];
+    size_t n = 0;
+    int r = sim_words(argc, argv, NULL, 0, words, &n, err);
+
+    if (r >= 0)
+        r = sim_words_expect(n, 0, 0, "fault clear", err);
+    if (r < 0)
+        return r;
     sim_state_lock(node->state);
     sim_fault_clear(node->state);
     sim_state_unlock(node->state);
@@ -238,7 +271,9 @@ static int fault_clear(struct sim_node *node, int argc, char **argv, struct err 
 
 static int fault_list(struct sim_node *node, int argc, char **argv, struct err *err)
 {
-    return print_copy(node, sim_show_faults, err);
+    static const struct list faults = { SIM_FAULT_LIST, "faults", sim_show_faults };
+
+    return act_list(node, argc, argv, &faults, err);
 }
 
 int sim_act_fault(struct sim_node *node, int argc, char **argv, struct err *err)

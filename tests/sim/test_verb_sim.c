@@ -148,6 +148,18 @@ static void a_mig_device_can_be_named_by_its_uuid(void **state)
     assert_int_equal(node->processes[0].gi_id, node->gpus[1].instances[0].id);
 }
 
+static void a_layout_for_all_gpus_is_set_on_all_or_on_none(void **state)
+{
+    struct bench *bench = *state;
+    struct err err = {};
+
+    assert_int_equal(say(bench, "mig all 1g.10gb:7", &err), -ENOTSUP);
+    assert_int_equal(bench->node.state->gpus[0].mig_current, 0);
+    assert_int_equal(say(bench, "mig 1 1g.10gb:7", &err), 0);
+    assert_int_equal(say(bench, "mig all off", &err), 0); /* it never was on at the T4 */
+    assert_int_equal(bench->node.state->gpus[1].mig_current, 0);
+}
+
 static void wrong_words_are_misuse_and_refusals_are_not(void **state)
 {
     struct bench *bench = *state;
@@ -181,6 +193,9 @@ static void wrong_words_are_misuse_and_refusals_are_not(void **state)
         { "fault add nvmlInit_v2 --code LOST", -EINVAL, "NVML has no code" },
         { "fault add nvmlInit_v2 --hang soon", -EINVAL, "--hang \"soon\"" },
         { "show -o table", -EINVAL, "no output format" },
+        { "process list -o table", -EINVAL, "no output format" },
+        { "fault list all", -EINVAL, "too many words" },
+        { "fault clear 1", -EINVAL, "too many words" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -289,6 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(commands_change_what_they_say),
         TEST(a_mig_device_can_be_named_by_its_uuid),
+        TEST(a_layout_for_all_gpus_is_set_on_all_or_on_none),
         TEST(wrong_words_are_misuse_and_refusals_are_not),
         TEST(a_folder_among_the_words_adds_none_to_the_command),
         TEST(a_scenario_takes_its_steps_in_order),

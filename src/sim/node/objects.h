@@ -47,7 +47,7 @@ struct pod_object {
     struct key_value *selectors;
     struct toleration *tolerations;
     struct affinity_term *affinity; /* affinity.h */
-    struct sim_pod sim; /* name and uid included */
+    struct sim_pod sim;             /* name and uid included */
 };
 
 struct config_map_object {
