@@ -106,8 +106,9 @@ struct try_node {
 /* Schedules and admits every pod, in order. */
 [[nodiscard]] int try_node_run_pods(struct try_node *node, const struct try_options *options,
                                     struct try_pod *pods, size_t n_pods, struct err *err);
-/* Until SIGINT or SIGTERM. */
-void try_node_serve(struct try_node *node);
+/* Until SIGINT or SIGTERM, which is 0, or until the agent ends. Says on standard error what changes
+ * in the eyes of the kubelet. */
+[[nodiscard]] int try_node_serve(struct try_node *node, struct err *err);
 void try_node_stop(struct try_node *node);
 
 struct try_report {

@@ -228,8 +228,7 @@ static void child_problem(const struct try_node *node, const char *name,
 
     last_words(node, node->plan, exit->err.len ? exit->err : exit->out, &words);
     if (exit->signum)
-        err_set(ret, ECHILD, "the %s was ended by signal %d: %s", name, exit->signum,
-                buf_text(&words));
+        err_set(ret, ECHILD, "the %s was ended by signal %d", name, exit->signum);
     else
         err_set(ret, ECHILD, "the %s refuses: %s", name, buf_text(&words));
 }
@@ -549,10 +548,36 @@ int try_node_run_pods(struct try_node *node, const struct try_options *options,
     return 0;
 }
 
-void try_node_serve(struct try_node *node)
+/* "nvidia.com/gpu: 2 of 3 healthy, …" */
+static void say_capacity(struct try_node *node, struct buf *ret)
 {
-    while (!node->interrupted && !node->agent_over)
+    size_t n;
+    const struct sim_capacity *lines = sim_kubelet_capacity(node->kubelet, &n);
+
+    ret->len = 0;
+    for (size_t i = 0; i < n; i++)
+        buf_printf(ret, "%s%s: %u of %u healthy", i > 0 ? ", " : "", lines[i].resource,
+                   lines[i].allocatable, lines[i].capacity);
+    if (n == 0)
+        buf_add_text(ret, "no GPU resources");
+}
+
+int try_node_serve(struct try_node *node, struct err *err)
+{
+    auto_(buf_done) struct buf before = BUF_MAX(KIB(64)), now = BUF_MAX(KIB(64));
+
+    say_capacity(node, &before);
+    while (!node->interrupted && !node->problem.code) {
         loop_run(node->loop);
+        say_capacity(node, &now);
+        if (!node->interrupted && !text_equal(buf_text(&before), buf_text(&now)))
+            fprintf(stderr, "%s\n", buf_text(&now));
+        say_capacity(node, &before);
+    }
+    if (node->interrupted)
+        return 0;
+    *err = node->problem;
+    return -node->problem.code;
 }
 
 /* ---- the end ---- */

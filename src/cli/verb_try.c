@@ -189,6 +189,20 @@ static int read_objects(const struct try_options *options, struct objects *objec
     return r;
 }
 
+/* With what the agent was told, so that `tranche get` tells the same. */
+static void say_how_to_reach(const struct try_node *node, const struct try_plan *plan)
+{
+    fprintf(stderr,
+            "Serving until Ctrl-C. In another terminal:\n  export TRANCHE_SIM=%s/sim\n"
+            "  tranche sim xid 0 79; tranche get devices",
+            node->dir);
+    if (plan->mig_strategy)
+        fprintf(stderr, " --mig-strategy %s", plan->mig_strategy);
+    if (plan->config_text)
+        fprintf(stderr, " --config-file %s/config.yaml", node->dir);
+    fputc('\n', stderr);
+}
+
 static int run(struct try_node *node, const struct try_options *options,
                const struct objects *objects, const struct try_plan *plan, struct err *err)
 {
@@ -206,11 +220,10 @@ static int run(struct try_node *node, const struct try_options *options,
         return r;
     fflush(stdout);
     if (options->serve) {
-        fprintf(stderr,
-                "Serving until Ctrl-C. In another terminal:\n  export TRANCHE_SIM=%s/sim\n"
-                "  tranche sim xid 0 79; tranche get devices\n",
-                node->dir);
-        try_node_serve(node);
+        say_how_to_reach(node, plan);
+        r = try_node_serve(node, err);
+        if (r < 0)
+            return r;
     }
     for (size_t i = 0; i < objects->n_pods; i++)
         if (pods[i].phase != TRY_RUNNING)

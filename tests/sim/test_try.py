@@ -309,6 +309,22 @@ class Rules(unittest.TestCase):
         self.assertEqual(child.returncode, 0)
         self.assertEqual(os.listdir(TMP), [])
 
+    def test_serve_says_what_changes_in_the_eyes_of_the_kubelet(self):
+        env = dict(os.environ, TMPDIR=TMP)
+        child = subprocess.Popen([TRANCHE, "try", "--gpus", "2xt4", "--serve"], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True, env=env)
+        line = ""
+        while "TRANCHE_SIM=" not in line:
+            line = child.stderr.readline()
+            self.assertTrue(line)
+        child.stderr.readline()
+        env["TRANCHE_SIM"] = line.strip().partition("TRANCHE_SIM=")[2]
+        subprocess.run([TRANCHE, "sim", "lose", "1"], env=env, check=True, timeout=20)
+        self.assertEqual(child.stderr.readline(), "nvidia.com/gpu: 1 of 2 healthy\n")
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=20)
+        self.assertEqual(child.returncode, 0)
+
     def test_the_agent_ends_with_the_one_that_was_killed(self):
         env = dict(os.environ, TMPDIR=TMP)
         child = subprocess.Popen([TRANCHE, "try", "--gpus", "t4", "--serve"], stdout=subprocess.DEVNULL,
