@@ -387,11 +387,6 @@ void device_plugin_check_socket(struct device_plugin *plugin)
     registration_event(&plugin->registration, REGISTRATION_SOCKET_LOST);
 }
 
-const char *device_plugin_resource(const struct device_plugin *plugin)
-{
-    return plugin->resource;
-}
-
 const char *device_plugin_socket(const struct device_plugin *plugin)
 {
     return plugin->socket;

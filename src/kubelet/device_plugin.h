@@ -72,7 +72,6 @@ void device_plugin_kubelet_created(struct device_plugin *plugin);
 /* Looks whether the socket file is still its own. */
 void device_plugin_check_socket(struct device_plugin *plugin);
 
-const char *device_plugin_resource(const struct device_plugin *plugin);
 const char *device_plugin_socket(const struct device_plugin *plugin);
 enum registration_state device_plugin_state(const struct device_plugin *plugin);
 size_t device_plugin_n_streams(const struct device_plugin *plugin);

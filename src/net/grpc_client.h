@@ -100,7 +100,6 @@ void grpc_client_conn_free(struct grpc_client_conn *conn);
 void grpc_client_conn_lost(struct grpc_client_conn *conn, const char *why);
 struct span grpc_client_conn_output(struct grpc_client_conn *conn);
 void grpc_client_conn_sent(struct grpc_client_conn *conn, size_t n);
-bool grpc_client_conn_over(const struct grpc_client_conn *conn);
 struct h2 *grpc_client_conn_h2(struct grpc_client_conn *conn);
 
 [[nodiscard]] int grpc_client_conn_unary(struct grpc_client_conn *conn,

@@ -389,11 +389,6 @@ void grpc_client_conn_sent(struct grpc_client_conn *conn, size_t n)
     h2_sent(conn->h2, n);
 }
 
-bool grpc_client_conn_over(const struct grpc_client_conn *conn)
-{
-    return h2_over(conn->h2);
-}
-
 struct h2 *grpc_client_conn_h2(struct grpc_client_conn *conn)
 {
     return conn->h2;

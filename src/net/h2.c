@@ -517,12 +517,6 @@ void h2_goaway(struct h2 *h2, uint32_t error, const char *text)
     wake(h2);
 }
 
-void h2_terminate(struct h2 *h2, uint32_t error)
-{
-    nghttp2_session_terminate_session(h2->session, error);
-    wake(h2);
-}
-
 void h2_set_window(struct h2 *h2, uint32_t bytes)
 {
     nghttp2_settings_entry entry = { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, bytes };

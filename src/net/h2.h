@@ -105,8 +105,6 @@ void h2_reset(struct h2 *h2, int32_t stream, uint32_t error);
 
 /* No new streams from the peer; those that are open go on. */
 void h2_goaway(struct h2 *h2, uint32_t error, const char *text);
-/* Says goodbye and breaks every stream off. */
-void h2_terminate(struct h2 *h2, uint32_t error);
 /* Changes the window for all streams of the peer with a SETTINGS frame. */
 void h2_set_window(struct h2 *h2, uint32_t bytes);
 

@@ -465,22 +465,3 @@ const struct device *resource_device(const struct resource *resource, const char
     const struct device *device = &resource->devices[group->first + replica];
     return text_equal(device->id, id) ? device : NULL;
 }
-
-static bool same_topology(const struct gpu *a, const struct gpu *b)
-{
-    bool known_a = a && a->numa_node.known, known_b = b && b->numa_node.known;
-
-    return known_a == known_b && (!known_a || a->numa_node.value == b->numa_node.value);
-}
-
-bool resource_equal(const struct resource *a, const struct resource *b)
-{
-    if (!text_equal(a->name, b->name) || a->n_devices != b->n_devices)
-        return false;
-    for (size_t i = 0; i < a->n_devices; i++) {
-        const struct device *x = &a->devices[i], *y = &b->devices[i];
-        if (!text_equal(x->id, y->id) || x->healthy != y->healthy || !same_topology(x->gpu, y->gpu))
-            return false;
-    }
-    return true;
-}

@@ -83,5 +83,3 @@ const struct resource *resource_find(const struct resource_set *set, const char 
 /* NULL when there is none. A binary search among the physical devices: no walk over replicas. */
 const struct device *resource_device(const struct resource *resource, const char *id);
 
-/* Whether the kubelet would see the same list: ids, health, topology. */
-bool resource_equal(const struct resource *a, const struct resource *b);

@@ -548,32 +548,6 @@ static void groups_are_the_physical_devices(void **state)
     }
 }
 
-static void a_resource_is_equal_while_the_kubelet_sees_no_difference(void **state)
-{
-    auto_(fixture_done) struct fixture a = {}, b = {};
-
-    fixture_init(&a, "t4 t4");
-    fixture_init(&b, "t4 t4");
-    b.inventory->gpus[0].minor = 7; /* only Allocate tells */
-    fixture_resources(&a);
-    fixture_resources(&b);
-    assert_true(resource_equal(a.set->resources, b.set->resources));
-    b.inventory->gpus[0].numa_node = READING(0);
-    fixture_resources(&b);
-    assert_false(resource_equal(a.set->resources, b.set->resources));
-    b.inventory->gpus[0].numa_node = (struct reading){};
-    b.inventory->gpus[1].healthy = false;
-    fixture_resources(&b);
-    assert_false(resource_equal(a.set->resources, b.set->resources));
-    b.inventory->gpus[1].healthy = true;
-    b.inventory->gpus[1].uuid = "GPU-x";
-    fixture_resources(&b);
-    assert_false(resource_equal(a.set->resources, b.set->resources));
-    b.inventory->n_gpus = 1;
-    fixture_resources(&b);
-    assert_false(resource_equal(a.set->resources, b.set->resources));
-}
-
 static void a_resource_that_is_not_there_is_not_found(void **state)
 {
     auto_(fixture_done) struct fixture f = {};
@@ -650,7 +624,6 @@ int main(void)
         cmocka_unit_test(more_devices_than_a_kubelet_can_list_are_refused),
         cmocka_unit_test(every_device_is_found_and_nothing_else),
         cmocka_unit_test(groups_are_the_physical_devices),
-        cmocka_unit_test(a_resource_is_equal_while_the_kubelet_sees_no_difference),
         cmocka_unit_test(a_resource_that_is_not_there_is_not_found),
         cmocka_unit_test(lack_of_memory_is_always_said),
         cmocka_unit_test(a_full_arena_is_lack_of_memory),
