@@ -377,6 +377,14 @@ static void in_the_middle_of_a_change_what_is_gone_is_unhealthy(void **state)
     assert_said(agent, "more than one MIG device type present on node");
 }
 
+static bool all_healthy(const struct scripted_plugin *plugin)
+{
+    for (size_t i = 0; i < plugin->list.n; i++)
+        if (!text_equal(plugin->list.items[i].health, PLUGIN_HEALTHY))
+            return false;
+    return true;
+}
+
 static void an_xid_makes_every_replica_unhealthy_until_hup(void **state)
 {
     struct agent_process *agent = *state;
@@ -384,7 +392,12 @@ static void an_xid_makes_every_replica_unhealthy_until_hup(void **state)
     agent_process_config(agent, SHARE(4));
     agent_process_begin(agent);
     scripted_kubelet_expect(&agent->kubelet, GPU, 8, 8);
-    agent_process_sim(agent, "xid 1 48");
+    /* The list comes before the agent watches for events, so the first Xid may come too early. */
+    for (int tries = 0; tries < 20 && all_healthy(scripted_kubelet_plugin(&agent->kubelet, GPU));
+         tries++) {
+        agent_process_sim(agent, "xid 1 48");
+        agent_process_idle(agent, 300);
+    }
     struct scripted_plugin *plugin = scripted_kubelet_expect(&agent->kubelet, GPU, 8, 4);
     agent_process_signal(agent, SIGHUP);
     scripted_kubelet_expect(&agent->kubelet, GPU, 8, 8);
