@@ -44,11 +44,10 @@ static const struct {
 
 static void print_help(FILE *to)
 {
-    fprintf(to,
-            "tranche shares the GPUs of a Kubernetes node between those who need a part of one.\n"
-            "\n"
-            "usage: tranche VERB [arguments]\n"
-            "\n");
+    fprintf(to, "tranche shares the GPUs of a Kubernetes node between those who need a part.\n"
+                "\n"
+                "Usage: tranche VERB [arguments]\n"
+                "\n");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
         fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].sentence);
     fprintf(to, "\n"

@@ -9,12 +9,14 @@
 
 const char node_options_help[] =
     "  -o, --output FORMAT  text, json or yaml  (default text)\n"
-    "      --root DIR       a directory that holds the node's /sys, /proc and /dev, and its\n"
-    "                       driver  (default /, or the simulated node of $TRANCHE_SIM)\n"
+    "      --root DIR       a directory that holds the node's /sys, /proc and /dev,\n"
+    "                       and its driver  (default /, or the simulated node of\n"
+    "                       $TRANCHE_SIM)\n"
     "  -h, --help\n"
     "\n"
-    "All flags and variables of the device plugin are understood, too: --config-file FILE,\n"
-    "--mig-strategy none|single|mixed, … (`nvidia-device-plugin --help` lists them).\n";
+    "All flags and variables of the device plugin are understood, too, such as\n"
+    "--config-file FILE and --mig-strategy none|single|mixed (`tranche agent --help`\n"
+    "lists them).\n";
 
 void node_done(struct node *node)
 {

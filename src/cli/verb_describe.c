@@ -12,17 +12,18 @@
 
 enum { EXIT_MISUSED = 2 };
 
-static const char help_head[] = "Usage: tranche describe node [-o FORMAT] [--root DIR] [flags]\n"
-                                "\n"
-                                "Driver, GPUs, MIG devices, how the GPUs are connected, what the "
-                                "kubelet would be offered, and\n"
-                                "the node's labels.\n"
-                                "\n";
+static const char help_head[] =
+    "Usage: tranche describe node [-o FORMAT] [flags]\n"
+    "\n"
+    "Driver, GPUs, MIG devices, how the GPUs are connected, what the kubelet would be\n"
+    "offered, and the node's labels.\n"
+    "\n";
 
 static const char help_tail[] =
     "\n"
-    "Links between GPUs:  NVn  n NVLinks;  else the nearest thing they share:  PIX  one PCIe\n"
-    "switch,  PXB  several switches,  PHB  a host bridge,  NODE  a NUMA node,  SYS  the machine.\n"
+    "Links between GPUs:  NVn  n NVLinks;  else the nearest thing they share:\n"
+    "  PIX  one PCIe switch      PXB   several switches   PHB  a host bridge\n"
+    "  NODE a NUMA node          SYS   the machine\n"
     "\n"
     "Exit status: 0 done, 1 failed, 2 misused.\n"
     "\n"

@@ -12,7 +12,7 @@
 enum { EXIT_MISUSED = 2 };
 
 static const char help_head[] =
-    "Usage: tranche get gpus|devices|resources|labels [-o FORMAT] [--root DIR] [flags]\n"
+    "Usage: tranche get gpus|devices|resources|labels [-o FORMAT] [flags]\n"
     "\n"
     "  gpus       the GPUs of this node and their MIG devices\n"
     "  devices    every device that the kubelet would be offered, with its id\n"

@@ -75,7 +75,8 @@ static const struct sim_command commands[] = {
       NULL, /* the keys: printed from their table */
       sim_act_set, true },
     { "xid", "xid GPU XID [--gi N [--ci N]]", "raise an Xid event",
-      "79 takes the GPU off the bus; 48, 92, 94 and 95 count memory errors, 63 and 64 remap rows.\n"
+      "79 takes the GPU off the bus; 48, 92, 94 and 95 count memory errors, 63 and 64\n"
+      "remap rows.\n"
       "GPU may also be the UUID of a MIG device.\n\n"
       "Examples:\n"
       "  tranche sim xid 3 79\n"
@@ -85,7 +86,8 @@ static const struct sim_command commands[] = {
       "  tranche sim " SIM_PROCESS_ADD "\n"
       "  tranche sim process remove PID [--gpu GPU]\n"
       "  tranche sim " SIM_PROCESS_LIST "\n\n"
-      "GPU may also be the UUID of a MIG device. Adding a process that is there changes it.\n\n"
+      "GPU may also be the UUID of a MIG device. Adding a process that is there changes\n"
+      "it.\n\n"
       "Examples:\n"
       "  tranche sim process add 0 --pid 4242 --memory 10Gi --sm 80 --name python3\n"
       "  tranche sim process add 1 --gi 9 --memory 2Gi\n"
@@ -95,9 +97,10 @@ static const struct sim_command commands[] = {
       "  tranche sim " SIM_FAULT_ADD "\n"
       "  tranche sim fault clear\n"
       "  tranche sim " SIM_FAULT_LIST "\n\n"
-      "CALL is an entry point of NVML; a * in it stands for any characters. Without --times the\n"
-      "fault stays until it is cleared; --after lets so many calls through first. Without --code\n"
-      "a call answers UNKNOWN, or, when it only hangs, goes on after its time.\n\n"
+      "CALL is an entry point of NVML; a * in it stands for any characters. Without\n"
+      "--times the fault stays until it is cleared; --after lets so many calls through\n"
+      "first. Without --code a call answers UNKNOWN, or, when it only hangs, goes on\n"
+      "after its time.\n\n"
       "Examples:\n"
       "  tranche sim fault add nvmlInit_v2 --code DRIVER_NOT_LOADED --times 3\n"
       "  tranche sim fault add 'nvmlDeviceGetMemoryInfo*' --gpu 2 --hang forever\n"
@@ -120,11 +123,11 @@ static const struct sim_command commands[] = {
       "  tranche sim mig 0 1g.10gb:2,2g.20gb,3g.40gb\n"
       "  tranche sim mig 0 off\n",
       sim_act_mig, true },
-    { "reset", "reset GPU|all", "reset an idle GPU, as nvidia-smi --gpu-reset",
+    { "reset", "reset GPU|all", "reset an idle GPU",
       "Examples:\n"
       "  tranche sim reset 0\n",
       sim_act_reset, true },
-    { "reboot", "reboot", "reboot the node: no processes, no MIG instances",
+    { "reboot", "reboot", "reboot the node",
       "MIG mode stays where the board keeps it (Ampere).\n\n"
       "Examples:\n"
       "  tranche sim reboot\n",
@@ -269,7 +272,7 @@ static const struct node_command {
       "  --seed N          another seed makes other UUIDs and serial numbers\n"
       "  --force           replace a node that is there\n",
       create },
-    { "run", "run -- COMMAND…", "run a program that sees the node's files and GPUs",
+    { "run", "run -- COMMAND…", "run a program on that node",
       "Examples:\n"
       "  tranche sim run -- nvidia-ctk cdi list\n",
       run },
@@ -285,26 +288,26 @@ static void help_line(FILE *to, const char *usage, const char *summary)
 {
     int width = (int)table_text_width(usage);
 
-    fprintf(to, "  %s%*s %s\n", usage, MAX(40 - width, 0), "", summary);
+    fprintf(to, "  %s%*s %s\n", usage, MAX(36 - width, 0), "", summary);
 }
 
 static void help_all(FILE *to)
 {
     fprintf(to,
-            "usage: tranche sim [--dir DIR] COMMAND …\n\n"
+            "Usage: tranche sim [--dir DIR] COMMAND …\n\n"
             "Makes simulated GPUs that NVIDIA's own programs take for real, and drives them.\n\n");
     for (size_t i = 0; i < ARRAY_LEN(node_commands); i++)
         help_line(to, node_commands[i].usage, node_commands[i].summary);
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         help_line(to, commands[i].usage, commands[i].summary);
-    fprintf(
-        to,
-        "\nGPU is an index, a UUID or a PCI bus id. DIR is $TRANCHE_SIM when left out, else\n"
-        "tranche-sim-UID in $XDG_RUNTIME_DIR or /tmp. `tranche sim COMMAND --help` says more.\n\n"
-        "Examples:\n"
-        "  tranche sim create --gpus 8xh100-80gb\n"
-        "  tranche sim mig 0 1g.10gb:7\n"
-        "  tranche sim xid 3 79\n");
+    fprintf(to,
+            "\nGPU is an index, a UUID or a PCI bus id. DIR is $TRANCHE_SIM when left out, else\n"
+            "tranche-sim-UID in $XDG_RUNTIME_DIR or /tmp.\n"
+            "`tranche sim COMMAND --help` says more.\n\n"
+            "Examples:\n"
+            "  tranche sim create --gpus 8xh100-80gb\n"
+            "  tranche sim mig 0 1g.10gb:7\n"
+            "  tranche sim xid 3 79\n");
 }
 
 static void help_keys(bool node)
@@ -339,14 +342,14 @@ static bool help_one(const char *name)
     for (size_t i = 0; i < ARRAY_LEN(node_commands); i++) {
         if (!text_equal(name, node_commands[i].name))
             continue;
-        printf("usage: tranche sim %s\n\n%s", node_commands[i].usage, node_commands[i].help);
+        printf("Usage: tranche sim %s\n\n%s", node_commands[i].usage, node_commands[i].help);
         if (i == 0)
             help_models();
         return true;
     }
     if (!command)
         return false;
-    printf("usage: tranche sim %s\n\n", command->usage);
+    printf("Usage: tranche sim %s\n\n", command->usage);
     if (command->help) {
         printf("%s", command->help);
         return true;

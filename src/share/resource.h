@@ -82,4 +82,3 @@ struct resource_set {
 const struct resource *resource_find(const struct resource_set *set, const char *name);
 /* NULL when there is none. A binary search among the physical devices: no walk over replicas. */
 const struct device *resource_device(const struct resource *resource, const char *id);
-
