@@ -69,6 +69,27 @@ static int write_failed(const char *path, const char *what, const char *beside, 
                    go_error(code, text));
 }
 
+/* A device, a pipe, /dev/stdout: a file in its place would rob everybody of it. */
+static bool is_no_file(const char *path)
+{
+    struct stat st;
+
+    /* /dev/stdout is a link, perhaps to a file; /dev/shm holds ordinary files. */
+    return (text_starts(path, "/dev/") && !text_starts(path, "/dev/shm/")) ||
+           (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
+}
+
+static int write_through(const char *path, struct span content, struct err *err)
+{
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return write_failed(path, "open", path, err);
+    if (write(fd, content.ptr, content.len) != (ssize_t)content.len)
+        return write_failed(path, "write", path, err);
+    return 0;
+}
+
 /* Without fsync: after a crash of the node the file is made again before anyone asks for it. */
 static int replace_file(const char *path, struct span content, struct err *err)
 {
@@ -104,6 +125,8 @@ static int write_labels(const struct gfd *gfd, const struct label_set *labels, s
         buf_printf(&text, "%s=%s\n", labels->items[i].key, labels->items[i].value);
     if (text.failed)
         return err_no_memory(err);
+    if (*path && is_no_file(path))
+        return write_through(path, buf_span(&text), err);
     if (*path)
         return replace_file(path, buf_span(&text), err);
     if (fwrite(buf_text(&text), 1, text.len, stdout) != text.len || fflush(stdout) != 0)
@@ -119,7 +142,7 @@ static void remove_output(const struct gfd *gfd)
     struct err err = {};
 
     if (gfd->config->gfd.use_node_feature_api || gfd->config->gfd.oneshot ||
-        gfd->config->gfd.sleep_interval_ns == INT64_MAX || !*path)
+        gfd->config->gfd.sleep_interval_ns == INT64_MAX || !*path || is_no_file(path))
         return;
     if (unlink(path) < 0 && errno != ENOENT)
         log_warn("cannot remove the output file", F_STR("file", path),

@@ -344,5 +344,11 @@ int verb_check(int argc, char **argv)
         err_set(&err, EINVAL, "which file? tranche check --help says more");
         return misused(&err);
     }
+    for (int i = optind; i < argc; i++)
+        if (!*argv[i]) {
+            err_set(&err, EINVAL, "the name of file %d is empty; - is standard input",
+                    i - optind + 1);
+            return misused(&err);
+        }
     return check_files(argv + optind, argc - optind, format);
 }

@@ -136,6 +136,8 @@ static int parse_options(int argc, char **argv, struct try_options *options, str
         case 'f':
             if (options->n_files == TRY_MAX_FILES)
                 return err_set(err, EINVAL, "more than %d files", TRY_MAX_FILES);
+            if (!*optarg)
+                return err_set(err, EINVAL, "-f wants the name of a file, or - for standard input");
             options->files[options->n_files++] = optarg;
             break;
         case 'o':

@@ -469,5 +469,16 @@ run --oneshot $file_mode --machine-type-file="$work/machine"
 run --oneshot $file_mode --machine-type-file="$work/none"
 [ "$(label gpu.machine)" = unknown ] || fail "machine $(label gpu.machine)"
 
+begin "a pipe is written through, never replaced"
+make_node --gpus t4
+mkfifo "$work/pipe"
+cat "$work/pipe" >"$work/read" &
+reader=$!
+run --oneshot --use-node-feature-api=false --output-file="$work/pipe"
+want_status 0
+[ -p "$work/pipe" ] || { fail "the pipe is gone" && kill "$reader"; }
+wait "$reader"
+grep -q '^nvidia.com/gpu.product=Tesla-T4$' "$work/read" || fail "$(cat "$work/read")"
+
 echo "$tests tests, $failed failures"
 [ "$failed" = 0 ]

@@ -387,6 +387,7 @@ BAD = [
     (["word"], None, "unexpected word"),
     (["-f"], None, "-f wants a value"),
     (["-f", "/nonexistent.yaml"], None, "/nonexistent.yaml"),
+    (["-f", ""], None, "the name of a file"),
     (["-o", "xml"], None, "xml"),
     (["--label", "novalue"], None, "want KEY=VALUE"),
     (["--taint", "a:Maybe"], None, "NoSchedule"),
