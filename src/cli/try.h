@@ -94,7 +94,7 @@ struct try_node {
     struct key_value *labels; /* of the node, by key */
     struct err problem;       /* why the agent ended, or did not begin */
     struct err discovery_problem;
-    volatile bool interrupted;
+    bool interrupted; /* set on the loop, as all signals are told there */
 };
 
 /* Simulated GPUs only, in memory (`built`): enough to plan with. */

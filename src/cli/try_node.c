@@ -201,9 +201,9 @@ static struct span without_stamp(struct span line)
 }
 
 /* What a child said last, in one line, with the user's name for the file that we made of it. */
-static void last_words(const struct try_node *node, const struct try_plan *plan, struct span text,
-                       struct buf *ret)
+static void last_words(const struct try_node *node, struct span text, struct buf *ret)
 {
+    const struct try_plan *plan = node->plan;
     struct span best = {}, line;
     bool more = true;
     char file[256];
@@ -226,7 +226,7 @@ static void child_problem(const struct try_node *node, const char *name,
 {
     auto_(buf_done) struct buf words = BUF_MAX(KIB(4));
 
-    last_words(node, node->plan, exit->err.len ? exit->err : exit->out, &words);
+    last_words(node, exit->err.len ? exit->err : exit->out, &words);
     if (exit->signum)
         err_set(ret, ECHILD, "the %s was ended by signal %d", name, exit->signum);
     else
