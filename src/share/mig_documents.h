@@ -1,0 +1,73 @@
+/*
+ * The files that describe a node's MIG state, as NVIDIA's partition tool writes and reads them:
+ * export (spec/mig §4.8), checkpoint (§4.9) and generated configurations (§4.10), and the default
+ * configurations (§4.11). Pure: geometry in, text out, and back.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/text.h"
+#include "share/mig_geometry.h"
+#include "share/mig_plan.h"
+
+enum mig_document_format { MIG_YAML, MIG_JSON };
+
+/* `label`: the configuration's name, usually "current". Byte for byte as upstream. */
+[[nodiscard]] int mig_export_write(const struct mig_node *node, const char *label,
+                                   enum mig_document_format format, struct buf *out,
+                                   struct err *err);
+
+/* -ENODEV "no MIG-capable devices found on the system", -ENODATA "no MIG profiles discovered for
+ * MIG-capable GPUs": upstream's words from `error generating MIG config: ` on. */
+[[nodiscard]] int mig_generate_write(const struct mig_node *node, enum mig_document_format format,
+                                     struct buf *out, struct err *err);
+
+/* The file of §4.11. */
+[[nodiscard]] int mig_defaults_write(enum mig_document_format format, struct buf *out,
+                                     struct err *err);
+
+/* A checkpoint: one layout for each MIG-capable GPU, by UUID. */
+struct mig_checkpoint_gpu {
+    const char *uuid;
+    struct mig_layout layout;
+};
+
+struct mig_checkpoint {
+    size_t n_gpus;
+    struct mig_checkpoint_gpu *gpus;
+};
+
+void mig_checkpoint_write(const struct mig_node *node, struct buf *out);
+/* -EINVAL with place and words; unknown keys are ignored and the case of keys, too. */
+[[nodiscard]] int mig_checkpoint_parse(struct span text, const char *name, struct arena *arena,
+                                       struct mig_checkpoint **ret, struct err *err);
+
+/* ---- hooks (§4.7) ---- */
+
+enum mig_hook_point {
+    MIG_HOOK_APPLY_START,
+    MIG_HOOK_PRE_APPLY_MODE,
+    MIG_HOOK_PRE_APPLY_CONFIG,
+    MIG_HOOK_APPLY_EXIT,
+    MIG_HOOK_N,
+};
+
+const char *mig_hook_name(enum mig_hook_point point); /* "apply-start" */
+
+struct mig_hook {
+    const char *command, *workdir; /* workdir NULL: here */
+    const char **args;             /* NULL-terminated, without the command */
+    const char **envs;             /* NULL-terminated NAME=VALUE */
+};
+
+struct mig_hooks {
+    size_t n[MIG_HOOK_N];
+    struct mig_hook *hooks[MIG_HOOK_N];
+};
+
+/* -EINVAL: upstream's `error parsing hooks file: …`. */
+[[nodiscard]] int mig_hooks_parse(struct span text, const char *name, struct arena *arena,
+                                  struct mig_hooks **ret, struct err *err);

@@ -1,0 +1,49 @@
+/*
+ * From a named MIG configuration (mig_config.h) to what is wanted of each GPU of a node. This is
+ * where filters and indices meet hardware, and where NVIDIA's tool is lenient and ours is not.
+ *
+ *     config entries ──► per GPU: the last entry that is about it ──► struct mig_wish
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/base.h"
+#include "base/err.h"
+#include "share/mig_config.h"
+#include "share/mig_geometry.h"
+#include "share/mig_plan.h"
+
+enum mig_manners {
+    /* tranche's own: a configuration that is about no GPU, that names an index which is not there,
+     * a profile that no GPU of those it is about knows, or entries that disagree about a GPU's
+     * mode, is an error before anything is touched. */
+    MIG_STRICT,
+    /* NVIDIA's: no GPU is no error, an unknown profile empties the GPU (spec/mig §4.6, T7, T16). */
+    MIG_LENIENT,
+};
+
+enum mig_scope { MIG_SCOPE_ALL, MIG_SCOPE_MODE_ONLY };
+
+struct mig_wishes {
+    struct mig_wish *wishes; /* one for each GPU of the node, MIG_WISH_NOTHING where none matches */
+    size_t n_matched;
+    size_t n_warnings;
+    const char **warnings; /* sentences: what a lenient reading overlooked */
+};
+
+/* All lives in the arena; borrows config and node. -ENODEV, -ENOENT, -ENOTSUP, -EINVAL: a sentence
+ * with the place in the file; -ENOMEM. */
+[[nodiscard]] int mig_wishes_make(const struct mig_config *config, const struct mig_node *node,
+                                  enum mig_manners manners, enum mig_scope scope,
+                                  struct arena *arena, struct mig_wishes *ret, struct err *err);
+
+enum mig_assertion {
+    MIG_ASSERT_NVIDIAS, /* every GPU of the node must match the configuration (spec/mig §4.4) */
+    MIG_ASSERT_OURS,    /* every GPU that the configuration is about and that is capable of MIG */
+};
+
+/* 0: the node already is what the configuration says; -ENODATA with the reason as upstream words
+ * it with -d; -ENOMEM. */
+[[nodiscard]] int mig_config_assert(const struct mig_config *config, const struct mig_node *node,
+                                    enum mig_assertion rule, enum mig_scope scope,
+                                    struct arena *arena, struct err *err);
