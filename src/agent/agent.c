@@ -40,6 +40,7 @@ struct agent {
     struct dir_watch kubelet_watch, config_watch;
     struct timer reload, library;
     bool said_ready, said_nothing, stopping;
+    bool cdi_failed; /* the newest view could not be shown because of its specifications */
     char trouble[SENTENCE_BYTES]; /* what was last complained about, so that it is said once */
     char refused[SENTENCE_BYTES]; /* the same for configurations */
     int status;                   /* of the run */
@@ -130,6 +131,7 @@ static void show(struct agent *agent, struct view *view)
     else
         agent->said_nothing = false;
     agent->trouble[0] = '\0';
+    agent->cdi_failed = false;
     loaded_unref(agent->in_force);
     agent->in_force = loaded_ref(view->loaded);
     plugins_show(agent->plugins, view);
@@ -142,7 +144,10 @@ static void hold_on(struct agent *agent, const struct err *why)
     struct view *view = plugins_view(agent->plugins);
 
     if (is_new_trouble(agent, why->text))
-        log_error("the node fits no configuration now; what is gone counts as unhealthy",
+        log_error(agent->cdi_failed
+                      ? "what is new on the node is not offered until its CDI specifications can "
+                        "be written; what is gone counts as unhealthy"
+                      : "the node fits no configuration now; what is gone counts as unhealthy",
                   F_ERR(why));
     view_outdate(view, agent->inventory);
     plugins_refresh(agent->plugins);
@@ -182,8 +187,11 @@ static int make_view(struct agent *agent, struct loaded *loaded, struct view **r
     auto_(view_freep) struct view *view = NULL;
     int r = view_new(loaded, agent->inventory, &view, err);
 
-    if (r == 0 && loaded->config->device_list & LIST_ANY_CDI && view->set->n_resources > 0)
+    agent->cdi_failed = false;
+    if (r == 0 && loaded->config->device_list & LIST_ANY_CDI && view->set->n_resources > 0) {
         r = write_cdi(agent, view, err);
+        agent->cdi_failed = r < 0;
+    }
     if (r == 0)
         *ret = steal(view);
     return r;
@@ -315,9 +323,21 @@ static void on_notice(void *user, const struct observer_notice *notice)
     }
 }
 
-static const struct observer_calls observer_calls = { .inventory = on_inventory,
-                                                      .failed = on_look_failed,
-                                                      .notice = on_notice };
+/* A full disk or a folder that was not there may be mended without the GPUs changing. */
+static void on_scanned(void *user)
+{
+    struct agent *agent = user;
+
+    if (agent->cdi_failed && agent->in_force)
+        decide(agent);
+}
+
+static const struct observer_calls observer_calls = {
+    .inventory = on_inventory,
+    .failed = on_look_failed,
+    .scanned = on_scanned,
+    .notice = on_notice,
+};
 
 static const char *environment(const struct agent *agent, const char *name)
 {

@@ -166,6 +166,8 @@ static void on_pause_over(struct timer *timer, void *user)
 
 static void pause_after(struct event_watch *watch, const struct err *err)
 {
+    timer_start(&watch->pause, watch->loop,
+                backoff_next_ms(&watch->backoff, loop_random(watch->loop)), on_pause_over, watch);
     if (watch->set_made) {
         watch->failing = true;
         watch->calls.waiting(watch->user, err);
@@ -173,8 +175,6 @@ static void pause_after(struct event_watch *watch, const struct err *err)
         watch->given_up = err->code == ENOTSUP;
         watch->calls.unavailable(watch->user, err);
     }
-    timer_start(&watch->pause, watch->loop,
-                backoff_next_ms(&watch->backoff, loop_random(watch->loop)), on_pause_over, watch);
 }
 
 static void went_well(struct event_watch *watch)
@@ -346,6 +346,16 @@ void event_watch_forget(struct event_watch *watch, uint32_t index)
 
     if (gpu->state == GPU_WATCHED || gpu->state == GPU_WANTED)
         gpu->state = GPU_UNWATCHED;
+}
+
+bool event_watch_settled(const struct event_watch *watch)
+{
+    if (watch->given_up || timer_running(&watch->pause) || worker_stuck(watch->worker))
+        return true;
+    for (size_t i = 0; i < INVENTORY_MAX_GPUS; i++)
+        if (watch->gpus[i].state == GPU_WANTED || watch->gpus[i].state == GPU_REGISTERING)
+            return false;
+    return true;
 }
 
 /* ---- life ---- */

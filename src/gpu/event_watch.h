@@ -49,3 +49,6 @@ void event_watch_free(struct event_watch *watch); /* NULL is fine; never waits *
 void event_watch_register(struct event_watch *watch, uint32_t index, struct worker *worker);
 /* The GPU there is another one now, or its call hung: a later register asks anew. */
 void event_watch_forget(struct event_watch *watch, uint32_t index);
+/* Whether every GPU that was asked for is watched or known not to be: false while a registration is
+ * on its way, true while there is no event set to register with. */
+bool event_watch_settled(const struct event_watch *watch);

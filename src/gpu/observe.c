@@ -221,12 +221,22 @@ static bool links_are_there(struct observer *observer)
     return false;
 }
 
+/* What happens to a GPU after it was first shown is not missed: the first inventory waits until
+ * its events are watched. */
+static bool may_be_shown(struct observer *observer)
+{
+    if (observer->current || observer->hurried)
+        return true;
+    watch_gpus(observer);
+    return !observer->events || event_watch_settled(observer->events);
+}
+
 /* Publishes as soon as it makes sense, and ends the scan when all have answered. */
 static void settle(struct observer *observer)
 {
     if (observer->node_job || (observer->n_pending > 0 && !observer->hurried))
         return;
-    if (!links_are_there(observer))
+    if (!links_are_there(observer) || !may_be_shown(observer))
         return;
     publish(observer);
     if (observer->scanning && observer->n_pending == 0) {
@@ -591,10 +601,12 @@ static void on_registered(void *user, uint32_t index, int r, const struct err *e
     else if (err)
         event_watch_forget(observer->events, index);
     snprintf(problem, sizeof(problem), "%.200s", refused ? err->text : "");
-    if (text_equal(slot->watch_problem, problem))
-        return;
-    memcpy(slot->watch_problem, problem, sizeof(problem));
-    republish(observer);
+    if (!text_equal(slot->watch_problem, problem)) {
+        memcpy(slot->watch_problem, problem, sizeof(problem));
+        republish(observer);
+    }
+    if (!observer->current)
+        settle(observer);
 }
 
 /* That a GPU is lost is no reason to mistrust the others: the scan finds out which one. */
@@ -614,12 +626,21 @@ static void on_waiting(void *user, const struct err *err)
 }
 
 /* As upstream, GPUs that cannot be watched stay as healthy as scans find them. */
+static void tell_unavailable(struct observer *observer, const struct err *err)
+{
+    notice(observer, &(struct observer_notice){ .kind = NOTICE_WATCH_FAILED,
+                                                .gi = HEALTH_NO_INSTANCE,
+                                                .ci = HEALTH_NO_INSTANCE,
+                                                .text = err->text });
+}
+
 static void on_unavailable(void *user, const struct err *err)
 {
-    notice(user, &(struct observer_notice){ .kind = NOTICE_WATCH_FAILED,
-                                            .gi = HEALTH_NO_INSTANCE,
-                                            .ci = HEALTH_NO_INSTANCE,
-                                            .text = err->text });
+    struct observer *observer = user;
+
+    tell_unavailable(observer, err);
+    if (!observer->current)
+        settle(observer);
 }
 
 static const struct event_watch_calls event_calls = {
@@ -640,7 +661,7 @@ static void watch_gpus(struct observer *observer)
         return;
     if (!observer->events && event_watch_new(observer->loop, observer->source->nvml, deadline_ms,
                                              &event_calls, observer, &observer->events, &err) < 0) {
-        on_unavailable(observer, &err);
+        tell_unavailable(observer, &err);
         return;
     }
     for (uint32_t i = 0; i < observer->n_slots; i++) {

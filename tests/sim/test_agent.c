@@ -377,14 +377,6 @@ static void in_the_middle_of_a_change_what_is_gone_is_unhealthy(void **state)
     assert_said(agent, "more than one MIG device type present on node");
 }
 
-static bool all_healthy(const struct scripted_plugin *plugin)
-{
-    for (size_t i = 0; i < plugin->list.n; i++)
-        if (!text_equal(plugin->list.items[i].health, PLUGIN_HEALTHY))
-            return false;
-    return true;
-}
-
 static void an_xid_makes_every_replica_unhealthy_until_hup(void **state)
 {
     struct agent_process *agent = *state;
@@ -392,12 +384,7 @@ static void an_xid_makes_every_replica_unhealthy_until_hup(void **state)
     agent_process_config(agent, SHARE(4));
     agent_process_begin(agent);
     scripted_kubelet_expect(&agent->kubelet, GPU, 8, 8);
-    /* The list comes before the agent watches for events, so the first Xid may come too early. */
-    for (int tries = 0; tries < 20 && all_healthy(scripted_kubelet_plugin(&agent->kubelet, GPU));
-         tries++) {
-        agent_process_sim(agent, "xid 1 48");
-        agent_process_idle(agent, 300);
-    }
+    agent_process_sim(agent, "xid 1 48");
     struct scripted_plugin *plugin = scripted_kubelet_expect(&agent->kubelet, GPU, 8, 4);
     agent_process_signal(agent, SIGHUP);
     scripted_kubelet_expect(&agent->kubelet, GPU, 8, 8);
@@ -455,6 +442,34 @@ static void whatever_is_listed_can_be_resolved_by_its_cdi_name(void **state)
     assert_int_equal(got->n_cdi_devices, 1);
     snprintf(name, sizeof(name), "k8s.device-plugin.nvidia.com/gpu=%s", id);
     assert_string_equal(got->cdi_devices[0], name);
+}
+
+static void devices_whose_cdi_cannot_be_written_wait_until_it_can(void **state)
+{
+    struct agent_process *agent = *state;
+    char dir[96], aside[104];
+
+    snprintf(dir, sizeof(dir), "%s/cdi", agent->dir);
+    snprintf(aside, sizeof(aside), "%s.aside", dir);
+    agent_process_env(agent, "DEVICE_LIST_STRATEGY=cdi-cri");
+    agent_process_env(agent, "MIG_STRATEGY=mixed");
+    agent_process_env(agent, "TRANCHE_CDI_ROOT=%s", dir);
+    agent_process_begin(agent);
+    scripted_kubelet_expect(&agent->kubelet, GPU, 2, 2);
+    assert_int_equal(rename(dir, aside), 0);
+    assert_int_equal(symlink("/dev/null", dir), 0);
+
+    agent_process_sim(agent, "mig 0 1g.10gb:7");
+    scripted_kubelet_expect(&agent->kubelet, GPU, 2, 1);
+    assert_null(scripted_kubelet_plugin(&agent->kubelet, MIG_1G));
+
+    assert_int_equal(unlink(dir), 0);
+    assert_int_equal(rename(aside, dir), 0);
+    agent_process_sim(agent, "xid 1 31"); /* harmless, and a reason to look */
+    scripted_kubelet_expect(&agent->kubelet, MIG_1G, 7, 7);
+    agent_process_signal(agent, SIGTERM);
+    assert_int_equal(agent_process_wait(agent), 0);
+    assert_non_null(strstr(agent->errors, "until its CDI specifications can be written"));
 }
 
 /* ---- strangers ---- */
@@ -526,6 +541,7 @@ int main(void)
         CASE(an_xid_makes_every_replica_unhealthy_until_hup),
         CASE(a_harmless_xid_changes_nothing),
         CASE(whatever_is_listed_can_be_resolved_by_its_cdi_name),
+        CASE(devices_whose_cdi_cannot_be_written_wait_until_it_can),
         CASE(garbage_on_the_sockets_disturbs_nobody),
         CASE(ten_thousand_allocations_leave_nothing_behind),
     };
