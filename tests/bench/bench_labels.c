@@ -3,13 +3,9 @@
  * its end, and the most memory it had. The floor is a program that does nothing (/bin/true).
  */
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -20,36 +16,12 @@ enum { MIN_LABELS = 26 };
 
 struct labels {
     char dir[64], program[128], output[128], flag[160], sim[128];
-    posix_spawn_file_actions_t quiet;
 };
 
 static void give_up(const char *what)
 {
     fprintf(stderr, "%s\n", what);
     exit(1);
-}
-
-static double now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
-/* Runs a program to its good end: milliseconds, and the most memory it had. */
-static double run_once(struct labels *labels, char *const *argv, char *const *env, long *ret_kib)
-{
-    struct rusage usage;
-    int status;
-    pid_t pid;
-    double begin = now_ms();
-
-    if (posix_spawn(&pid, argv[0], &labels->quiet, NULL, argv, env) != 0 ||
-        wait4(pid, &status, 0, &usage) < 0 || status != 0)
-        give_up(argv[0]);
-    *ret_kib = usage.ru_maxrss;
-    return now_ms() - begin;
 }
 
 static void check_labels(const struct labels *labels)
@@ -75,7 +47,7 @@ static void measure(struct labels *labels, const char *name, char *const *argv, 
     for (size_t n = times_to_run("BENCH_LABELS", 101); n > 0; n--) {
         long memory = 0;
 
-        samples_add(&ms, run_once(labels, argv, env, &memory));
+        samples_add(&ms, run_program(argv, env, 0, &memory));
         samples_add(&kib, (double)memory);
         if (checked)
             check_labels(labels);
@@ -101,9 +73,6 @@ static void prepare(struct labels *labels, const char *program)
              program, labels->dir);
     if (symlink(program, labels->program) < 0 || system(command) != 0)
         give_up(command);
-    posix_spawn_file_actions_init(&labels->quiet);
-    posix_spawn_file_actions_addopen(&labels->quiet, 1, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_addopen(&labels->quiet, 2, "/dev/null", O_WRONLY, 0);
 }
 
 int main(void)
@@ -120,6 +89,5 @@ int main(void)
     char *env[] = { labels.sim, path, NULL }, *idle[] = { nothing, NULL };
     measure(&labels, "labels", argv, env, true);
     measure(&labels, "floor.exec", idle, env, false);
-    posix_spawn_file_actions_destroy(&labels.quiet);
     return file_remove_tree(labels.dir, NULL) < 0;
 }

@@ -1,10 +1,15 @@
 #include "bench/figure.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
 
 static void give_up(const char *what)
 {
@@ -134,4 +139,34 @@ size_t times_to_run(const char *variable, size_t usual)
     size_t n = text ? strtoul(text, NULL, 10) : 0;
 
     return n ? n : usual;
+}
+
+double now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+double run_program(char *const *argv, char *const *env, int wanted, long *ret_kib)
+{
+    posix_spawn_file_actions_t quiet;
+    struct rusage usage;
+    int status = -1;
+    pid_t pid;
+
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addopen(&quiet, 2, "/dev/null", O_WRONLY, 0);
+    double begin = now_ms();
+    if (posix_spawn(&pid, argv[0], &quiet, NULL, argv, env) != 0 ||
+        wait4(pid, &status, 0, &usage) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != wanted) {
+        fprintf(stderr, "%s: ended with status %#x\n", argv[0], (unsigned)status);
+        exit(1);
+    }
+    double took = now_ms() - begin;
+    posix_spawn_file_actions_destroy(&quiet);
+    *ret_kib = usage.ru_maxrss;
+    return took;
 }

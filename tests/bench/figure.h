@@ -43,3 +43,8 @@ size_t count_entries(pid_t pid, const char *what);
 PRINTF(2, 3) void figure_print(double value, const char *name, ...);
 /* Of the environment, or the default: how many times a thing is done. */
 size_t times_to_run(const char *variable, size_t usual);
+
+double now_ms(void);
+/* Runs a program to its end without output: the milliseconds it took, and the most memory it had.
+ * An end with another exit code than `wanted` ends the benchmark. */
+double run_program(char *const *argv, char *const *env, int wanted, long *ret_kib);
