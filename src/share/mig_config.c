@@ -506,6 +506,16 @@ static int read_text(struct span text, struct findings *findings, struct mig_con
     return findings_failed(findings, err);
 }
 
+static int name_file(struct mig_config_file *file, const char *name, struct arena *arena,
+                     struct err *err)
+{
+    const char *copy = arena_strdup(arena, name);
+
+    for (size_t i = 0; i < file->n_configs; i++)
+        file->configs[i].file = copy;
+    return copy ? 0 : err_no_memory(err);
+}
+
 int mig_config_parse(struct span text, const char *name, struct arena *arena,
                      struct mig_config_file **ret, struct err *err)
 {
@@ -516,8 +526,10 @@ int mig_config_parse(struct span text, const char *name, struct arena *arena,
     if (r < 0)
         return r;
     const struct finding *finding = findings_first_error(&findings);
-    if (!finding)
-        return *ret = file, 0;
+    if (!finding) {
+        r = name_file(file, name, arena, err);
+        return r < 0 ? r : (*ret = file, 0);
+    }
     const char *sentence = finding_sentence(arena, finding, name);
     if (!sentence)
         return err_no_memory(err);

@@ -60,6 +60,7 @@ struct mig_config_entry {
 
 struct mig_config {
     const char *name;
+    const char *file; /* as given to mig_config_parse, for sentences; NULL from mig_config_read */
     size_t n_entries; /* at least 1 */
     struct mig_config_entry *entries;
     struct place place;

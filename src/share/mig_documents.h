@@ -15,17 +15,22 @@
 
 enum mig_document_format { MIG_YAML, MIG_JSON };
 
-/* `label`: the configuration's name, usually "current". Byte for byte as upstream. */
+/*
+ * `label`: the configuration's name, usually "current". Byte for byte as upstream. A GPU that cannot
+ * be read has no entry, and nothing says `all` that would include it. -EFBIG past the buf's ceiling,
+ * here and below.
+ */
 [[nodiscard]] int mig_export_write(const struct mig_node *node, const char *label,
                                    enum mig_document_format format, struct buf *out,
                                    struct err *err);
 
 /* -ENODEV "no MIG-capable devices found on the system", -ENODATA "no MIG profiles discovered for
- * MIG-capable GPUs": upstream's words from `error generating MIG config: ` on. */
+ * MIG-capable GPUs": upstream's words from `error generating MIG config: ` on. -EIO when a GPU
+ * cannot be read: whoever keeps an older file then keeps one that knows all GPUs. */
 [[nodiscard]] int mig_generate_write(const struct mig_node *node, enum mig_document_format format,
                                      struct buf *out, struct err *err);
 
-/* The file of §4.11. */
+/* The file of §4.11; as YAML it is deploy/mig/config-default.yaml. */
 [[nodiscard]] int mig_defaults_write(enum mig_document_format format, struct buf *out,
                                      struct err *err);
 
@@ -40,8 +45,12 @@ struct mig_checkpoint {
     struct mig_checkpoint_gpu *gpus;
 };
 
-void mig_checkpoint_write(const struct mig_node *node, struct buf *out);
-/* -EINVAL with place and words; unknown keys are ignored and the case of keys, too. */
+/* GPU instances by enum, then start. -EIO `error fetching MIG state: …` when a GPU cannot be read:
+ * a checkpoint without it would not bring it back. */
+[[nodiscard]] int mig_checkpoint_write(const struct mig_node *node, struct buf *out,
+                                       struct err *err);
+/* -EINVAL with upstream's words from `error parsing checkpoint file: ` on, and the place; unknown
+ * keys are ignored and the case of keys, too. Layouts are by start, as mig_layout_of makes them. */
 [[nodiscard]] int mig_checkpoint_parse(struct span text, const char *name, struct arena *arena,
                                        struct mig_checkpoint **ret, struct err *err);
 
@@ -58,7 +67,7 @@ enum mig_hook_point {
 const char *mig_hook_name(enum mig_hook_point point); /* "apply-start" */
 
 struct mig_hook {
-    const char *command, *workdir; /* workdir NULL: here */
+    const char *command, *workdir; /* command "": none, which fails when run; workdir NULL: here */
     const char **args;             /* NULL-terminated, without the command */
     const char **envs;             /* NULL-terminated NAME=VALUE */
 };
