@@ -89,6 +89,9 @@ DEFINE_FREEP(struct node_facts, node_facts_free)
 /* Jetson and its like, which NVML names in a way of their own (spec/device-plugin §2.8). */
 bool facts_is_tegra_name(const char *gpu_name);
 
+/* A board that drives a screen beside the GPUs that compute: spec/device-plugin §2.8. */
+bool facts_is_display_name(const char *gpu_name);
+
 /* ---- how GPUs reach each other ---- */
 
 enum { TOPOLOGY_UNKNOWN = 0xffff };

@@ -10,6 +10,14 @@
 /* Boards that drive a screen beside the GPUs that compute: spec/device-plugin §2.8. */
 static const char *const display_names[] = { "DGX Display", "NVIDIA DGX Display" };
 
+bool facts_is_display_name(const char *gpu_name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(display_names); i++)
+        if (text_equal(gpu_name, display_names[i]))
+            return true;
+    return false;
+}
+
 bool facts_may_retry(nvmlReturn_t code)
 {
     switch (code) {
@@ -88,8 +96,7 @@ static int read_identity(struct facts_reader *reader, struct err *err)
     int r = read_text(reader, nvml->name, "name", &gpu->name, err);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < ARRAY_LEN(display_names); i++)
-        reader->facts->display |= text_equal(gpu->name, display_names[i]);
+    reader->facts->display = facts_is_display_name(gpu->name);
     r = read_text(reader, nvml->uuid, "UUID", &gpu->uuid, err);
     if (r < 0)
         return r;

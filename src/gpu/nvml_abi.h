@@ -31,7 +31,9 @@ enum {
     NVML_GPU_IS_LOST = 15,
     NVML_RESET_REQUIRED = 16,
     NVML_LIB_RM_VERSION_MISMATCH = 18,
+    NVML_IN_USE = 19,
     NVML_MEMORY = 20,
+    NVML_INSUFFICIENT_RESOURCES = 23,
     NVML_ARGUMENT_VERSION_MISMATCH = 25,
     NVML_GPU_NOT_FOUND = 28,
     NVML_UNKNOWN = 999,
@@ -90,6 +92,15 @@ struct nvml_gi_profile_info {
 };
 static_assert(sizeof(struct nvml_gi_profile_info) == 48);
 
+struct nvml_gi_profile_info_v2 {
+    uint32_t version;
+    uint32_t id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount;
+    uint32_t copyEngineCount, decoderCount, encoderCount, jpegCount, ofaCount;
+    uint64_t memorySizeMB;
+    char name[96]; /* "MIG 1g.10gb" */
+};
+static_assert(sizeof(struct nvml_gi_profile_info_v2) == 152);
+
 struct nvml_gi_info {
     nvmlDevice_t device;
     uint32_t id, profileId; /* the driver's number, not the enum */
@@ -111,6 +122,13 @@ struct nvml_ci_info {
     struct nvml_placement placement; /* not written by the call without _v2 */
 };
 static_assert(sizeof(struct nvml_ci_info) == 32);
+
+struct nvml_process_info {
+    uint32_t pid;
+    uint64_t usedGpuMemory;
+    uint32_t gpuInstanceId, computeInstanceId; /* NVML_NO_INSTANCE: the whole GPU, or not told */
+};
+static_assert(sizeof(struct nvml_process_info) == 24);
 
 struct nvml_event_data {
     nvmlDevice_t device; /* the physical GPU */
