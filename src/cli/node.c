@@ -83,7 +83,7 @@ int node_arguments(struct node *node, int argc, char **argv, struct err *err)
 
 /* ---- looking ---- */
 
-static int no_driver(const struct err *why, struct err *err)
+int node_no_driver(const struct err *why, struct err *err)
 {
     const char *simulated = getenv("TRANCHE_SIM");
 
@@ -98,11 +98,9 @@ static int no_driver(const struct err *why, struct err *err)
                    why->text);
 }
 
-static int driver_fails(const struct node *node, int r, const struct err *why, struct err *err)
+int node_driver_fails(const char *library, int r, const struct err *why, struct err *err)
 {
-    if (!node->library)
-        return err_wrap(err, r, "cannot look at the node");
-    return err_set(err, -r, "NVIDIA's library %s says: %s%s", node->library, why->text,
+    return err_set(err, -r, "NVIDIA's library %s says: %s%s", library, why->text,
                    r == -ENXIO ? " (is the kernel module loaded? `lsmod | grep nvidia`)" : "");
 }
 
@@ -130,10 +128,11 @@ static int look_once(struct node *node, const struct observer_options *options, 
         return err_no_memory(err);
     r = observe_once(nvml, options, &node->inventory, &why);
     if (!nvml && (r == -ENOENT || (r == 0 && node->inventory->platform == PLATFORM_NONE)))
-        return no_driver(&missing, err);
-    if (r < 0)
-        return driver_fails(node, r, &why, err);
-    return 0;
+        return node_no_driver(&missing, err);
+    if (r >= 0)
+        return 0;
+    return node->library ? node_driver_fails(node->library, r, &why, err)
+                         : err_set(err, -r, "cannot look at the node: %s", why.text);
 }
 
 int node_look(struct node *node, bool links, struct err *err)

@@ -51,6 +51,11 @@ extern const char node_options_help[];
  * configuration are told on stderr. */
 [[nodiscard]] int node_look(struct node *node, bool links, struct err *err);
 
+/* -ENODEV: there is no NVML here, `why` as nvml_open says it; with what could be tried instead. */
+int node_no_driver(const struct err *why, struct err *err);
+/* NVML is there and does not start: whose words these are, and what to look for. Returns r. */
+int node_driver_fails(const char *library, int r, const struct err *why, struct err *err);
+
 /* What the kubelet would be offered, and the node's labels (without their timestamp). */
 [[nodiscard]] int node_resources(struct node *node, struct resource_set **ret, struct err *err);
 [[nodiscard]] int node_labels(struct node *node, struct label_set **ret, struct err *err);

@@ -207,6 +207,7 @@ static int spawn(struct child *child, const struct child_spec *spec, const int s
         .file = spec->argv[0],
         .args = (char **)spec->argv,
         .env = (char **)spec->env,
+        .cwd = spec->dir,
         .flags = UV_PROCESS_DETACHED,
         .exit_cb = on_exit_status,
         .stdio = containers,

@@ -21,6 +21,7 @@ struct child_spec {
     const char *const
         *argv;              /* NULL-terminated; argv[0] is searched in PATH unless it has a slash */
     const char *const *env; /* NULL-terminated "NAME=value"; NULL: ours */
+    const char *dir;        /* where it starts; NULL: where we are */
     struct span input;      /* for stdin; copied; at most 1 MiB */
     size_t output_max;      /* bytes kept of each of stdout and stderr; 0 means 64 KiB */
     uint64_t deadline_ms;   /* 0: none. At the deadline SIGTERM, after grace_ms SIGKILL */
