@@ -172,8 +172,9 @@ char *go_json(struct arena *arena, const struct value *value)
 static const char *number_part(const struct value *value, const char *type,
                                char number[VALUE_NUMBER_SIZE])
 {
-    bool names_it = (value->kind == VALUE_INT || value->kind == VALUE_FLOAT) &&
-                    (text_equal(type, "int") || text_equal(type, "uint"));
+    bool whole = text_equal(type, "int") || text_equal(type, "uint") ||
+                 text_equal(type, "uint32") || text_equal(type, "mig.Mode");
+    bool names_it = (value->kind == VALUE_INT || value->kind == VALUE_FLOAT) && whole;
 
     number[0] = '\0';
     if (names_it)

@@ -10,15 +10,23 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "share/finding.h"
 #include "share/mig_geometry.h"
 #include "share/mig_plan.h"
+
+enum {
+    MIG_CHECKPOINT_MAX_BYTES = 1 << 20, /* 64 GPUs with all that they can hold are 150 KiB */
+    MIG_HOOKS_MAX_BYTES = 1 << 20,
+    MIG_HOOKS_MAX_HOOKS = 256, /* of one point */
+    MIG_HOOKS_MAX_TEXTS = 256, /* arguments or variables of one hook */
+};
 
 enum mig_document_format { MIG_YAML, MIG_JSON };
 
 /*
- * `label`: the configuration's name, usually "current". Byte for byte as upstream. A GPU that cannot
- * be read has no entry, and nothing says `all` that would include it. -EFBIG past the buf's ceiling,
- * here and below.
+ * `label`: the configuration's name, usually "current". Byte for byte as upstream. A GPU that
+ * cannot be read has no entry, and nothing says `all` that would include it. -EFBIG past the buf's
+ * ceiling, here and below.
  */
 [[nodiscard]] int mig_export_write(const struct mig_node *node, const char *label,
                                    enum mig_document_format format, struct buf *out,
@@ -53,6 +61,9 @@ struct mig_checkpoint {
  * keys are ignored and the case of keys, too. Layouts are by start, as mig_layout_of makes them. */
 [[nodiscard]] int mig_checkpoint_parse(struct span text, const char *name, struct arena *arena,
                                        struct mig_checkpoint **ret, struct err *err);
+/* For `tranche check`, as config_check. */
+[[nodiscard]] int mig_checkpoint_check(struct span text, struct findings *findings,
+                                       struct err *err);
 
 /* ---- hooks (§4.7) ---- */
 
@@ -80,3 +91,5 @@ struct mig_hooks {
 /* -EINVAL: upstream's `error parsing hooks file: …`. */
 [[nodiscard]] int mig_hooks_parse(struct span text, const char *name, struct arena *arena,
                                   struct mig_hooks **ret, struct err *err);
+/* For `tranche check`, as config_check. */
+[[nodiscard]] int mig_hooks_check(struct span text, struct findings *findings, struct err *err);

@@ -31,19 +31,31 @@ struct mig_wishes {
     const char **warnings; /* sentences: what a lenient reading overlooked */
 };
 
-/* All lives in the arena; borrows config and node. -ENODEV, -ENOENT, -ENOTSUP, -EINVAL: a sentence
- * with the place in the file; -ENOMEM. */
+/*
+ * All lives in the arena; borrows config and node. Each sentence begins with its place in the file:
+ *
+ *     -ENODEV   an index that is not there, or no GPU at all matches (strict)
+ *     -ENOENT   a profile that no GPU knows of those that the entry is about (strict)
+ *     -ENOTSUP  a list of indices wants MIG on a GPU without, in both manners; `devices: all`
+ * passes such a GPU over, unless none is left (strict) -EINVAL   two entries disagree about a GPU's
+ * mode; too many profiles -ENOMEM
+ *
+ * Counts of 0 are no wish, and 1c.1g.5gb is 1g.5gb. Whether what is wanted fits, and whether each
+ * single GPU knows it, is the planner's question. A GPU that cannot be read is wished for as if it
+ * could, so that the planner names its problem.
+ */
 [[nodiscard]] int mig_wishes_make(const struct mig_config *config, const struct mig_node *node,
                                   enum mig_manners manners, enum mig_scope scope,
                                   struct arena *arena, struct mig_wishes *ret, struct err *err);
 
 enum mig_assertion {
     MIG_ASSERT_NVIDIAS, /* every GPU of the node must match the configuration (spec/mig §4.4) */
-    MIG_ASSERT_OURS,    /* every GPU that the configuration is about and that is capable of MIG */
+    MIG_ASSERT_OURS,    /* every GPU that the configuration is about and that is capable of MIG, and
+                           there must be a GPU that it is about */
 };
 
 /* 0: the node already is what the configuration says; -ENODATA with the reason as upstream words
- * it with -d; -ENOMEM. */
+ * it with -d, in lower case; -ENOMEM. Names are compared by what they mean on that GPU. */
 [[nodiscard]] int mig_config_assert(const struct mig_config *config, const struct mig_node *node,
                                     enum mig_assertion rule, enum mig_scope scope,
                                     struct arena *arena, struct err *err);
