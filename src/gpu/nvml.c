@@ -235,3 +235,22 @@ void nvml_shutdown(struct nvml *nvml)
     pthread_mutex_unlock(&nvml->lock);
     nvml_unref(nvml);
 }
+
+void nvml_pause(struct nvml *nvml)
+{
+    pthread_mutex_lock(&nvml->lock);
+    if (nvml->n_inits > 0)
+        (void)nvml->shutdown();
+    pthread_mutex_unlock(&nvml->lock);
+}
+
+int nvml_resume(struct nvml *nvml, struct err *err)
+{
+    nvmlReturn_t code = NVML_SUCCESS;
+
+    pthread_mutex_lock(&nvml->lock);
+    if (nvml->n_inits > 0)
+        code = nvml->init();
+    pthread_mutex_unlock(&nvml->lock);
+    return code == NVML_SUCCESS ? 0 : err_set(err, nvml_errno(code), "%s", nvml_words(nvml, code));
+}

@@ -36,6 +36,12 @@ const char *nvml_path(const struct nvml *nvml);
 [[nodiscard]] int nvml_init(struct nvml *nvml, struct err *err);
 void nvml_shutdown(struct nvml *nvml);
 
+/* Ends NVML's session for a while, as for a reset of a GPU, which an open session refuses; the
+ * users stay counted. No other thread may be in a call, and nobody calls anything before
+ * nvml_resume. All handles are void afterwards. Resuming fails as nvml_init does. */
+void nvml_pause(struct nvml *nvml);
+[[nodiscard]] int nvml_resume(struct nvml *nvml, struct err *err);
+
 /* For a library in the folders of a driver root, as nvml_open looks: its resolved path in `path`,
  * or -ENOENT. */
 [[nodiscard]] int nvml_find_library(const char *driver_root, const char *name, char *path,
