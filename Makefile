@@ -7,7 +7,7 @@ PREFIX ?= /usr
 FUZZ_SECONDS ?= 60
 WERROR := $(if $(CI),-Dwerror=true,)
 
-.PHONY: all demo test bench fuzz lint coverage install clean packages
+.PHONY: all demo test bench fuzz lint image coverage install clean packages
 
 all: $(RELEASE)/build.ninja
 	@ninja -C $(RELEASE)
@@ -31,6 +31,11 @@ fuzz: $(FUZZ)/build.ninja
 lint:
 	@tools/install-packages lint
 	@tests/lint/all.sh
+
+# Container images, in build/image, without Docker: tools/image --help says more.
+image: all
+	@tools/install-packages build image
+	@tools/image $(RELEASE) $(BUILD)/image
 
 coverage:
 	@tools/install-packages build test coverage
