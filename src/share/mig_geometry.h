@@ -74,6 +74,7 @@ struct mig_gpu {
     bool capable;
     bool enabled, pending; /* MIG mode now, and after the next reset */
     const char *holder;    /* a process on the GPU outside all instances, with MIG off; or NULL */
+    bool held_by_pod;      /* the holder is only a pod's allocation (mig_node_hold) */
     uint32_t memory_slices, slices; /* of the whole board: the ends of its placements, its largest
                                        profile's compute slices */
     size_t n_profiles;              /* by enum */
@@ -96,10 +97,20 @@ const struct mig_gi_profile *mig_gpu_profile(const struct mig_gpu *gpu, uint32_t
                                   const struct mig_gi_profile **ret, uint32_t *ret_ci,
                                   struct err *err);
 
-/* The compute instance that fills an instance of `slices`; how many of one enum fit into an empty
- * one (spec/mig §1.9, 0: not offered), and how many compute slices each takes. */
+/* The enum that fills an instance of `slices` (MIG_CI_PROFILES: there is none); how many of one
+ * enum fit into an empty instance (spec/mig §1.9, 0: not offered). Of the 26-multiprocessor variant
+ * (enum 7) these two know nothing: it depends on the GPU. */
 uint32_t mig_ci_whole(uint32_t slices);
 uint32_t mig_ci_max(uint32_t slices, uint32_t ci_profile);
+
+/* The same on a certain GPU: from Hopper on, 1g with double memory is filled by enum 7, which is
+ * what the driver makes there by itself (spec/mig §1.9). */
+uint32_t mig_gpu_ci_whole(const struct mig_gpu *gpu, const struct mig_gi_profile *profile);
+/* How many compute slices it takes up, 0: not offered. Enum 7 takes all of a 2g. */
+uint32_t mig_gpu_ci_size(const struct mig_gpu *gpu, const struct mig_gi_profile *profile,
+                         uint32_t ci_profile);
+/* Compute instances start at multiples of the next power of two. */
+bool mig_ci_start_legal(uint32_t slices, uint32_t start, uint32_t size);
 
 /* The MIG device's canonical name: "1c.3g.40gb". */
 void mig_device_name(const struct mig_gpu *gpu, const struct mig_gpu_instance *gi,
@@ -109,5 +120,5 @@ void mig_device_name(const struct mig_gpu *gpu, const struct mig_gpu_instance *g
 const char *mig_gpu_instance_holder(const struct mig_gpu_instance *gi);
 
 /* Notes that somebody holds the MIG device (or, by its GPU's UUID, the whole GPU). `holder` is
- * borrowed. A process that holds it already stays. False: no such device. */
+ * borrowed. A process that holds it already stays the holder. False: no such device. */
 bool mig_node_hold(struct mig_node *node, const char *uuid, const char *holder);

@@ -72,7 +72,8 @@ enum mig_step_kind {
     MIG_STEP_DESTROY_GI,
     MIG_STEP_MODE_OFF,
     MIG_STEP_MODE_ON,
-    MIG_STEP_RESET, /* only where a mode is pending (Ampere); loses whatever is on the GPU */
+    MIG_STEP_RESET, /* Ampere, after a mode: when it is pending by then, reset the GPU, which loses
+                       whatever is on it; otherwise nothing is to be done */
     MIG_STEP_CREATE_GI,
     MIG_STEP_CREATE_CI,
     MIG_STEP_N_KINDS,
@@ -128,6 +129,10 @@ struct mig_gpu_plan {
 /* The step that takes a step back: create for destroy, on for off. MIG_STEP_RESET has none and
  * comes back as it is. */
 struct mig_step mig_step_undo(const struct mig_step *step);
+/* The steps that take back the first `n_done` of a plan, in their order: the last one first, and
+ * (Ampere) the reset behind the mode, where it belongs. How many. */
+size_t mig_plan_undo(const struct mig_gpu_plan *plan, size_t n_done,
+                     struct mig_step ret[static MIG_MAX_STEPS]);
 
 /* What the GPU holds now as a layout (MIG_WISH_LAYOUT takes it back there). */
 void mig_layout_of(const struct mig_gpu *gpu, struct mig_layout *ret);
