@@ -140,8 +140,12 @@ static uint32_t number_in(struct findings *findings, const struct value *map, co
         return 0;
     }
     if (number < 0 || number > max) {
-        finding_add(findings, FINDING_OURS, value->place, NULL, "%s is %" PRId64 ", want 0 to %u",
-                    key, number, max);
+        finding_add(findings, FINDING_OURS, value->place, NULL, "%s is %" PRId64 ", want 0%s%.0u",
+                    key, number,
+                    max > 1    ? " to "
+                    : max == 1 ? " or "
+                               : "",
+                    max);
         return 0;
     }
     return (uint32_t)number;
