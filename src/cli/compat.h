@@ -8,6 +8,7 @@
 
 int compat_device_plugin(int argc, char **argv);
 int compat_gpu_feature_discovery(int argc, char **argv);
+int compat_mig_parted(int argc, char **argv); /* nvidia-mig-parted */
 
 /* What upstream's programs print on stdout about a flag or a variable that is wrong: the complaint
  * and their help. Its sentence follows in the log. `name` is what the program calls itself. */

@@ -28,6 +28,7 @@ static const struct verb {
     { "check", verb_check, "say what is wrong in a configuration, and where" },
     { "describe", verb_describe, "all about this node on one page" },
     { "get", verb_get, "list GPUs, devices, resources or labels of this node" },
+    { "mig", verb_mig, "divide the GPUs of this node by MIG" },
     { "sim", verb_sim, "make simulated GPUs, look at them and disturb them" },
     { "try", verb_try, "see what your manifests come to on a simulated node" },
 };
@@ -39,6 +40,7 @@ static const struct {
 } programs[] = {
     { "nvidia-device-plugin", compat_device_plugin, false },
     { "gpu-feature-discovery", compat_gpu_feature_discovery, false },
+    { "nvidia-mig-parted", compat_mig_parted, false },
     { SIM_MPS_CONTROL_NAME, sim_mps_control_main, true },
 };
 

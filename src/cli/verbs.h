@@ -8,5 +8,6 @@ int verb_agent(int argc, char **argv);
 int verb_check(int argc, char **argv);
 int verb_describe(int argc, char **argv);
 int verb_get(int argc, char **argv);
+int verb_mig(int argc, char **argv);
 int verb_sim(int argc, char **argv);
 int verb_try(int argc, char **argv);

@@ -1,0 +1,64 @@
+/*
+ * nvidia-mig-parted: NVIDIA's partition tool by its flags, environment, files, output and exit
+ * codes (spec/mig §4), on tranche's planner. What was asked for (compat_mig_options.c), and the
+ * doing (compat_mig_parted.c, compat_mig_apply.c).
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+
+enum parted_command {
+    PARTED_APPLY,
+    PARTED_ASSERT,
+    PARTED_EXPORT,
+    PARTED_GENERATE,
+    PARTED_CHECKPOINT,
+    PARTED_RESTORE,
+    PARTED_N_COMMANDS,
+};
+
+/* Every text is "" where it was not given. */
+struct parted_flags {
+    enum parted_command command;
+    bool debug, skip_reset, mode_only, valid_only;
+    const char *config_file, *selected_config, *hooks_file, *checkpoint_file;
+    const char *output_format, *output_file, *config_label;
+};
+
+/*
+ * Reads the command line (argv without the program's name) and the environment. 0: do it. 1: it
+ * was answered (help, version), *ret_status is the exit code. -EINVAL: the sentence for the log;
+ * complaint and help are printed.
+ */
+[[nodiscard]] int parted_flags_read(int argc, char **argv, struct arena *arena,
+                                    struct parted_flags *ret, int *ret_status, struct err *err);
+void parted_print_help(enum parted_command command);
+
+/* ---- what it says on stderr ---- */
+
+enum parted_level { PARTED_FATAL, PARTED_ERROR, PARTED_WARNING, PARTED_INFO, PARTED_DEBUG };
+
+/* One line as upstream's logger writes it, the sentence with a capital. Debug only after
+ * parted_set_debug. */
+PRINTF(2, 3) void parted_log(enum parted_level level, const char *format, ...);
+void parted_set_debug(bool on);
+
+/* ---- apply and restore (compat_mig_apply.c) ---- */
+
+struct mig_site;
+
+/* The error's sentence is upstream's, behind `error applying MIG configuration with hooks: `. */
+[[nodiscard]] int parted_apply(struct mig_site *site, const struct parted_flags *flags,
+                               struct err *err);
+[[nodiscard]] int parted_restore(struct mig_site *site, const struct parted_flags *flags,
+                                 struct err *err);
+
+/* Reads and selects, as apply and assert do it. */
+struct mig_config;
+[[nodiscard]] int parted_config(struct mig_site *site, const struct parted_flags *flags,
+                                const struct mig_config **ret, struct err *err);
+/* Starts NVML: `error initializing NVML: …`, or why there is no MIG without the kernel module. */
+[[nodiscard]] int parted_start(struct mig_site *site, struct err *err);
