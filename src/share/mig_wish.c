@@ -129,7 +129,7 @@ static int check_agreement(struct wisher *wisher, size_t gpu, size_t last)
             continue;
         if (entries[i].mig_enabled != entries[last].mig_enabled)
             r = refuse(wisher, EINVAL, entries[last].place,
-                       "wants MIG %s on GPU %zu, and the entry in line %u wants it %s",
+                       "wants MIG %s for GPU %zu, and the entry in line %u wants it %s",
                        entries[last].mig_enabled ? "on" : "off", gpu, entries[i].place.line,
                        entries[i].mig_enabled ? "on" : "off");
         else if (entries[i].mig_enabled && wisher->scope == MIG_SCOPE_ALL)
