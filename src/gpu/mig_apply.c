@@ -286,19 +286,45 @@ static int reset_waiting(struct change *change, struct job *jobs, size_t n, stru
     return 0;
 }
 
+static bool foresees_reset(const struct job *job)
+{
+    for (size_t i = 0; i < job->plan->n_steps; i++)
+        if (job->plan->steps[i].kind == MIG_STEP_RESET)
+            return true;
+    return false;
+}
+
+static int begin(struct change *change, struct job *job, struct err *err)
+{
+    int r = mig_worker_find(&job->worker, err);
+
+    return r < 0 ? wrap_gpu(job, r, err) : run_first_half(change, job, err);
+}
+
+/* Those that need a reset, together; then the others one by one, so that the fewest are half done
+ * when one of them fails. */
 static int run_jobs(struct change *change, struct job *jobs, size_t n, struct err *err)
 {
     int r = 0;
 
     change->outcome->n_pending = 0;
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        r = mig_worker_find(&jobs[i].worker, err);
-        r = r < 0 ? wrap_gpu(&jobs[i], r, err) : run_first_half(change, &jobs[i], err);
-    }
+    for (size_t i = 0; r == 0 && i < n; i++)
+        if (foresees_reset(&jobs[i]))
+            r = begin(change, &jobs[i], err);
     if (r == 0)
         r = reset_waiting(change, jobs, n, err);
     for (size_t i = 0; r == 0 && i < n; i++)
-        r = run_second_half(change, &jobs[i], err);
+        if (foresees_reset(&jobs[i]))
+            r = run_second_half(change, &jobs[i], err);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        if (foresees_reset(&jobs[i]))
+            continue;
+        r = begin(change, &jobs[i], err);
+        if (r == 0)
+            r = reset_waiting(change, &jobs[i], 1, err);
+        if (r == 0)
+            r = run_second_half(change, &jobs[i], err);
+    }
     return r;
 }
 
@@ -336,10 +362,15 @@ static bool is_lost(const struct change *change, const struct mig_gpu *gpu)
     return code == NVML_GPU_IS_LOST || code == NVML_RESET_REQUIRED;
 }
 
-static const struct mig_gpu *find_gpu(const struct mig_node *node, const char *uuid)
+/* One that is lost does not even tell its UUID: then by its index. */
+static const struct mig_gpu *find_gpu(const struct mig_node *node,
+                                      const struct mig_journal_gpu *target)
 {
     for (size_t i = 0; i < node->n_gpus; i++)
-        if (text_equal(node->gpus[i].uuid, uuid))
+        if (text_equal(node->gpus[i].uuid, target->uuid))
+            return &node->gpus[i];
+    for (size_t i = 0; i < node->n_gpus; i++)
+        if (node->gpus[i].index == target->index && !node->gpus[i].uuid[0])
             return &node->gpus[i];
     return NULL;
 }
@@ -353,7 +384,7 @@ static int plan_gpu(struct change *change, const struct mig_node *node,
         .kind = MIG_WISH_LAYOUT,
         .layout = side == AFTER ? &target->after : &target->before,
     };
-    const struct mig_gpu *gpu = find_gpu(node, target->uuid);
+    const struct mig_gpu *gpu = find_gpu(node, target);
 
     if (!gpu || (gpu->problem && is_lost(change, gpu))) {
         change->outcome->note = arena_printf(

@@ -10,10 +10,10 @@
  * was left: mig_recover finishes it or, where that cannot be, takes it back. Undoing after a
  * failure is the same road.
  *
- * Order: on every GPU what goes, and the mode; then one reset for all GPUs whose mode waits for it;
- * then what comes. Steps on a GPU that is not in the plan do not happen. Instances that the plan
- * keeps are not touched by a call, and one that is to go is destroyed only while it has the UUID
- * that the plan saw.
+ * Order: on GPUs whose mode may wait for a reset (Ampere) what goes, and the mode; then one reset
+ * for those that wait; then what comes there; then the other GPUs, one by one. Steps on a GPU that
+ * is not in the plan do not happen. Instances that the plan keeps are not touched by a call, and
+ * one that is to go is destroyed only while it has the UUID that the plan saw.
  *
  * One change at a time: mig_lock_take. Whoever plans takes the lock, recovers, looks, plans and
  * applies under it, so that nothing changes between the look and the steps.
