@@ -31,6 +31,10 @@ class Trouble(Exception):
     """One sentence, and what mends it."""
 
 
+class Missing(Trouble):
+    """Something is not installed: who can do without, skips."""
+
+
 class Tree:
     """The files of a layer, by their path in the image. Folders above them are made; all is root's."""
 

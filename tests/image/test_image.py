@@ -22,8 +22,7 @@ if len(sys.argv) < 4:
 BUILD, SOURCE, NAMES = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 sys.path.insert(0, str(SOURCE / "tests" / "cluster"))
 
-from images.build import build_all  # noqa: E402
-from trouble import Missing  # noqa: E402
+from images.build import Missing, build_all  # noqa: E402
 
 MAX_BYTES = 25_000_000
 LIBC = ("ld-linux", "libc.so", "libdl.so", "libm.so", "libpthread.so", "librt.so")

@@ -22,10 +22,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TOOLS = HERE.parent.parent.parent / "tools"
-sys.path[:0] = [str(HERE.parent), str(TOOLS)]
+sys.path.insert(0, str(TOOLS))
 
 import container  # noqa: E402
-from trouble import Missing, Trouble  # noqa: E402
+from container import Missing, Trouble  # noqa: E402
 
 BUSYBOX = Path("/usr/bin/busybox"), Path("/bin/busybox")
 CFLAGS = ("-std=gnu2x", "-O2", "-s", "-Wall", "-Wextra")
@@ -38,8 +38,8 @@ def name_of(image: str) -> str:
 
 def build_all(out_dir: Path) -> dict[str, Path]:
     """Makes what is missing or out of date; gives the archives by the images' full names. A few
-    milliseconds where nothing changed, a second otherwise. Raises Missing without compiler or
-    busybox."""
+    milliseconds where nothing changed, a second otherwise. Raises Missing (of this module) without
+    compiler or static busybox."""
     made = {}
     for image, make in {"pause": make_pause, "busybox": make_busybox, "gpu-workload": make_workload}.items():
         archive, stamp = out_dir / f"{image}.tar", out_dir / f".{image}.inputs"
@@ -126,5 +126,5 @@ if __name__ == "__main__":
     try:
         for name, path in build_all(Path(sys.argv[1])).items():
             print(f"{path}: {name}")
-    except (Trouble, container.Trouble) as trouble:
+    except Trouble as trouble:
         sys.exit(f"build: {trouble}")
