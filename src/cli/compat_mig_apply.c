@@ -134,8 +134,7 @@ static int make_plans(struct change *change, enum mig_scope scope, bool tell, st
         if (r < 0)
             return r;
         if (plan->refusal == MIG_REFUSED_UNREADABLE && tell)
-            parted_log(PARTED_WARNING, "leaving GPU %u as it is: %s", plan->gpu->index,
-                       plan->sentence);
+            parted_log(PARTED_WARNING, "left as it is: %s", plan->sentence);
         change->n_plans += plan->refusal != MIG_REFUSED_UNREADABLE;
     }
     return 0;
@@ -151,18 +150,15 @@ static const struct mig_gpu_plan *refused(const struct change *change)
 
 static int say_refusal(const struct mig_gpu_plan *plan, enum mig_scope scope, struct err *err)
 {
-    for (size_t i = 0; i < plan->n_alternatives; i++)
-        parted_log(PARTED_INFO, "what GPU %u could be: %s", plan->gpu->index,
-                   plan->alternatives[i]);
     if (plan->refusal == MIG_REFUSED_NOT_CAPABLE)
         return err_set(err, ENOTSUP, "cannot set MIG mode on non MIG-capable GPU: GPU %u",
                        plan->gpu->index);
     if (scope == MIG_SCOPE_MODE_ONLY)
-        return err_set(err, EBUSY, "GPU %u: %s", plan->gpu->index, plan->sentence);
+        return err_set(err, EBUSY, "%s", plan->sentence);
     return err_set(err, plan->refusal == MIG_REFUSED_HELD ? EBUSY : ENOSPC,
                    "error setting MIGConfig: error attempting multiple config orderings: all "
-                   "orderings failed: GPU %u: %s; nothing was touched",
-                   plan->gpu->index, plan->sentence);
+                   "orderings failed: %s; nothing was touched",
+                   plan->sentence);
 }
 
 /* What no hook can help: said before the first change. Who holds what may change with the hooks. */

@@ -141,7 +141,9 @@ void parted_log(enum parted_level level, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    text[0] = (char)toupper((unsigned char)text[0]);
+    /* Upstream's sentences; warnings are ours, and may begin with the name of a file. */
+    if (level != PARTED_WARNING)
+        text[0] = (char)toupper((unsigned char)text[0]);
     if (localtime_r(&now, &tm)) {
         size_t n = strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S%z", &tm);
         /* RFC 3339: Z, or a colon in the zone. */

@@ -10,23 +10,9 @@
 #include "share/go_text.h"
 #include "share/mig_wish.h"
 
-enum { MAX_DOCUMENT_BYTES = 4 << 20, MAX_MODULES_BYTES = 1 << 20 };
+enum { MAX_DOCUMENT_BYTES = 4 << 20 };
 
 /* ---- NVML ---- */
-
-/* The kernel's list has the module; a kernel without a list has it built in or none at all. */
-static bool module_missing(struct mig_site *site)
-{
-    struct span text, line;
-    bool more = true;
-
-    if (file_read(site->root_fd, "proc/modules", MAX_MODULES_BYTES, &site->arena, &text, NULL) < 0)
-        return false;
-    while (span_split(&text, '\n', &more, &line))
-        if (line.len > 7 && memcmp(line.ptr, "nvidia ", 7) == 0)
-            return false;
-    return true;
-}
 
 int parted_start(struct mig_site *site, struct err *err)
 {
@@ -35,7 +21,7 @@ int parted_start(struct mig_site *site, struct err *err)
     int r = mig_site_start(site, &why);
     if (r == 0 || r == -ENOMEM)
         return r == 0 ? 0 : err_no_memory(err);
-    if (r == -ENXIO && module_missing(site))
+    if (r == -ENXIO)
         parted_log(PARTED_WARNING, "the nvidia module is not loaded; MIG mode is changed through "
                                    "the driver only, so load it first (modprobe nvidia)");
     return err_set(err, -r, "error initializing NVML: %s",

@@ -41,7 +41,7 @@ void parted_print_help(enum parted_command command);
 
 enum parted_level { PARTED_FATAL, PARTED_ERROR, PARTED_WARNING, PARTED_INFO, PARTED_DEBUG };
 
-/* One line as upstream's logger writes it, the sentence with a capital. Debug only after
+/* One line as upstream's logger writes it, upstream's sentences with a capital. Debug only after
  * parted_set_debug. */
 PRINTF(2, 3) void parted_log(enum parted_level level, const char *format, ...);
 void parted_set_debug(bool on);

@@ -138,9 +138,9 @@ static const struct command {
       "  tranche mig checkpoint before-the-upgrade.json\n" },
     { "restore", "restore [FILE] [OPTION...]", "divide the GPUs as they were noted", mig_change,
       " file gpu mode-only take-from-pods hooks skip-reset dry-run output root ", true, false,
-      "From Hopper on a GPU forgets its MIG mode and instances with each reboot. Without\n"
-      "FILE what the last `apply` or `checkpoint` noted is brought back. GPUs that the\n"
-      "file does not name are left as they are.\n"
+      "From Hopper on a GPU forgets its MIG mode and instances with each reboot.\n"
+      "Without FILE what the last `apply` or `checkpoint` noted is brought back. GPUs\n"
+      "that the file does not name are left as they are.\n"
       "\n"
       "  FILE, -f FILE        what `checkpoint` wrote; - is standard input  (default\n"
       "                       " MIG_STATE_DIR "/" MIG_LAST_CHECKPOINT ")\n"

@@ -143,8 +143,17 @@ static void print_group(const struct change *change, size_t from, size_t n,
     mig_draw_after(stdout, plan, style);
 }
 
+struct verbs {
+    const char *kept[2], *gone[2], *made[2]; /* of one, of several */
+};
+
 static void print_totals(const struct change *change, bool done)
 {
+    static const struct verbs words[2] = {
+        { { "stays", "stay" }, { "goes", "go" }, { "comes", "come" } },
+        { { "kept", "kept" }, { "removed", "removed" }, { "made", "made" } },
+    };
+    const struct verbs *w = &words[done];
     size_t kept = 0, gone = 0, made = 0, moved = 0;
 
     for (size_t i = 0; i < change->n_plans; i++) {
@@ -153,10 +162,10 @@ static void print_totals(const struct change *change, bool done)
         made += change->plans[i].n_created;
         moved += change->plans[i].n_moved;
     }
-    printf("%zu GPU instance%s %s, %zu %s, %zu %s%s", kept, kept == 1 ? "" : "s",
-           done ? "kept" : "stay", gone, done ? "removed" : "go", made, done ? "made" : "come", "");
+    printf("%zu GPU instance%s %s, %zu %s, %zu %s", kept, kept == 1 ? "" : "s", w->kept[kept != 1],
+           gone, w->gone[gone != 1], made, w->made[made != 1]);
     if (moved > 0)
-        printf(" (%zu of them only to another place)", moved);
+        printf(" (%zu only to another place)", moved);
     puts(".");
 }
 
@@ -174,19 +183,35 @@ static void print_plan(const struct change *change)
         print_totals(change, false);
 }
 
+/* Refused for the same reason as a GPU before it: nothing but its number would be new. */
+static bool is_repeated(const struct change *change, size_t at)
+{
+    const struct mig_gpu_plan *plan = &change->plans[at];
+
+    for (size_t i = 0; i < at && !plan->blocker; i++)
+        if (change->plans[i].refusal == plan->refusal && !change->plans[i].blocker &&
+            text_equal(change->plans[i].gpu->name, plan->gpu->name))
+            return true;
+    return false;
+}
+
 static void print_refusals(const struct change *change)
 {
+    size_t n_repeated = 0;
+
     for (size_t i = 0; i < change->n_plans; i++) {
         const struct mig_gpu_plan *plan = &change->plans[i];
 
         if (plan->refusal == MIG_REFUSED_NOT)
             continue;
-        fprintf(stderr, "tranche mig %s: GPU %u: %s\n", change->request->command, plan->gpu->index,
-                plan->sentence);
-        for (size_t k = 0; k < plan->n_alternatives; k++)
-            fprintf(stderr, "  %s %s\n",
-                    k == 0 ? "what would do:" : "           or:", plan->alternatives[k]);
+        if (is_repeated(change, i))
+            n_repeated++;
+        else
+            fprintf(stderr, "tranche mig %s: %s\n", change->request->command, plan->sentence);
     }
+    if (n_repeated > 0)
+        fprintf(stderr, "The same goes for %zu more GPU%s.\n", n_repeated,
+                n_repeated == 1 ? "" : "s");
     fputs("Nothing was touched.\n", stderr);
 }
 

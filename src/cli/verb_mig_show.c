@@ -442,15 +442,16 @@ void mig_draw_after(FILE *to, const struct mig_gpu_plan *plan, const struct mig_
 
 /* ---- lines ---- */
 
+/* Behind a single one, below several. */
 static void print_uuids(FILE *to, const struct mig_gpu_instance *gi)
 {
     for (size_t i = 0; i < gi->n_cis; i++)
         if (gi->cis[i].uuid)
-            fprintf(to, "%s%s", i > 0 ? ", " : "  ", gi->cis[i].uuid);
+            fprintf(to, "%s%s", gi->n_cis == 1 ? "  " : "\n      ", gi->cis[i].uuid);
 }
 
-void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, bool uuids,
-                     const struct mig_look_style *style)
+static void print_fated(FILE *to, const struct mig_gpu_plan *plan, const struct mig_fated *fated,
+                        bool uuids, const struct mig_look_style *style)
 {
     static const struct {
         char sign;
@@ -461,6 +462,33 @@ void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, bool uuids,
         [MIG_GOES] = { '-', STYLE_BAD },
         [MIG_COMES] = { '+', STYLE_GOOD },
     };
+    const char *holder = fated->gi ? mig_gpu_instance_holder(fated->gi) : NULL;
+    enum output_style colour = signs[fated->fate].style;
+    bool stays = fated->fate == MIG_STAYS;
+    char title[160];
+
+    if (fated->gi)
+        mig_instance_title(plan->gpu, fated->gi, title);
+    else
+        mig_placed_title(plan->gpu, fated->placed, title);
+    fprintf(to, "  %s%c %s@%u", output_style(style->colour, colour), signs[fated->fate].sign, title,
+            fated->placement.start);
+    if (fated->fate == MIG_CHANGES && fated->placed) {
+        mig_placed_title(plan->gpu, fated->placed, title);
+        fprintf(to, " becomes %s", title);
+    }
+    if (fated->gi && uuids)
+        print_uuids(to, fated->gi);
+    if (stays)
+        fprintf(to, "  stays");
+    if (holder)
+        fprintf(to, "%s%s", stays ? ", held by " : "  taken from ", holder);
+    fprintf(to, "%s\n", output_unstyle(style->colour, colour));
+}
+
+void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, bool uuids,
+                     const struct mig_look_style *style)
+{
     struct mig_fated fates[2 * MIG_MAX_GPU_INSTANCES];
     size_t n = mig_fates(plan, fates);
 
@@ -470,29 +498,8 @@ void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, bool uuids,
         fprintf(to, "  + MIG mode\n");
     if (mig_plan_has(plan, MIG_STEP_RESET))
         fprintf(to, "  ! a reset of the GPU\n");
-    for (size_t i = 0; i < n; i++) {
-        const struct mig_fated *fated = &fates[i];
-        const char *holder = fated->gi ? mig_gpu_instance_holder(fated->gi) : NULL;
-        char title[160], now[160];
-
-        if (fated->gi)
-            mig_instance_title(plan->gpu, fated->gi, title);
-        else
-            mig_placed_title(plan->gpu, fated->placed, title);
-        fprintf(to, "  %s%c %s@%u", output_style(style->colour, signs[fated->fate].style),
-                signs[fated->fate].sign, title, fated->placement.start);
-        if (fated->fate == MIG_CHANGES && fated->placed) {
-            mig_placed_title(plan->gpu, fated->placed, now);
-            fprintf(to, " becomes %s", now);
-        }
-        if (fated->gi && uuids)
-            print_uuids(to, fated->gi);
-        fprintf(to, "%s%s%s%s\n", fated->fate == MIG_STAYS ? "  stays" : "",
-                !holder                    ? ""
-                : fated->fate == MIG_STAYS ? ", held by "
-                                           : "  taken from ",
-                holder ? holder : "", output_unstyle(style->colour, signs[fated->fate].style));
-    }
+    for (size_t i = 0; i < n; i++)
+        print_fated(to, plan, &fates[i], uuids, style);
 }
 
 /* ---- JSON ---- */

@@ -99,7 +99,9 @@ static int config_of_devices(struct mig_site *site, const struct mig_request *re
 
     if (!config || !entry)
         return err_no_memory(err);
-    *config = (struct mig_config){ .name = "--devices", .n_entries = 1, .entries = entry };
+    *config = (struct mig_config){
+        .name = "--devices", .file = "--devices", .n_entries = 1, .entries = entry
+    };
     entry->mig_enabled = true;
     entry->all_devices = !request->gpus;
     for (size_t i = 0; request->gpus && i < site->node->n_gpus; i++) {
@@ -159,17 +161,47 @@ static int select_config(const struct mig_config_file *file, const struct mig_re
                : unknown_config(file, name, generated, err);
 }
 
+static int parse_and_select(struct mig_site *site, const struct mig_request *request,
+                            struct span text, const char *file_name, const struct mig_config **ret,
+                            struct err *err)
+{
+    struct mig_config_file *file;
+
+    int r = mig_config_parse(text, file_name, &site->arena, &file, err);
+    return r < 0 ? r : select_config(file, request, !request->file, ret, err);
+}
+
+/* A text that nobody has seen has no places to be named; its configuration has a name. */
+static int without_places(struct mig_site *site, const struct mig_config **config, struct err *err)
+{
+    struct mig_config *copy = arena_new(&site->arena, struct mig_config);
+    struct mig_config_entry *entries =
+        arena_new_array(&site->arena, struct mig_config_entry, (*config)->n_entries);
+
+    if (!copy || !entries)
+        return err_no_memory(err);
+    *copy = **config;
+    copy->file = copy->name;
+    copy->place = (struct place){};
+    for (size_t i = 0; i < copy->n_entries; i++) {
+        entries[i] = copy->entries[i];
+        entries[i].place = (struct place){};
+        for (size_t k = 0; k < entries[i].n_counts; k++)
+            entries[i].counts[k].place = (struct place){};
+    }
+    copy->entries = entries;
+    *config = copy;
+    return 0;
+}
+
 static int config_of_file(struct mig_site *site, const struct mig_request *request,
                           const struct mig_config **ret, struct err *err)
 {
-    struct mig_config_file *file;
+    const char *name = text_equal(request->file, "-") ? "<stdin>" : request->file;
     struct span text;
 
     int r = mig_file_read(site, request->file, MIG_CONFIG_MAX_FILE_BYTES, &text, err);
-    if (r == 0)
-        r = mig_config_parse(text, text_equal(request->file, "-") ? "<stdin>" : request->file,
-                             &site->arena, &file, err);
-    return r < 0 ? r : select_config(file, request, false, ret, err);
+    return r < 0 ? r : parse_and_select(site, request, text, name, ret, err);
 }
 
 /* Those that the node's own profiles make up: all-1g.10gb, all-balanced, all-disabled. */
@@ -177,7 +209,6 @@ static int config_of_node(struct mig_site *site, const struct mig_request *reque
                           const struct mig_config **ret, struct err *err)
 {
     auto_(buf_done) struct buf text = BUF_MAX(MIG_CONFIG_MAX_FILE_BYTES);
-    struct mig_config_file *file;
 
     int r = mig_generate_write(site->node, MIG_YAML, &text, err);
     if (r < 0)
@@ -185,8 +216,8 @@ static int config_of_node(struct mig_site *site, const struct mig_request *reque
     struct span kept = { arena_spandup(&site->arena, buf_span(&text)), text.len };
     if (!kept.ptr)
         return err_no_memory(err);
-    r = mig_config_parse(kept, "the node's own configurations", &site->arena, &file, err);
-    return r < 0 ? r : select_config(file, request, true, ret, err);
+    r = parse_and_select(site, request, kept, "the node's own configurations", ret, err);
+    return r < 0 ? r : without_places(site, ret, err);
 }
 
 int mig_wanted_config(struct mig_site *site, const struct mig_request *request,

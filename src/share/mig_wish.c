@@ -25,11 +25,13 @@ struct wisher {
 
 /* ---- sentences ---- */
 
-/* Without a file's name a place is just a line. */
+/* Without a file's name a place is just a line; without a line there is only the name. */
 static const char *place_text(struct wisher *wisher, struct place place)
 {
     const char *file = wisher->config->file;
 
+    if (place.line == 0)
+        return file ? file : wisher->config->name;
     return file ? arena_printf(wisher->arena, "%s:%u:%u", file, place.line, place.column)
                 : arena_printf(wisher->arena, "line %u", place.line);
 }
