@@ -12,7 +12,7 @@ static int update_files(struct sim_node *node, uint32_t first, uint32_t n, struc
     int r = 0;
 
     for (uint32_t i = first; r >= 0 && i < first + n; i++)
-        r = sim_root_update(node->dir, node->state, i, err);
+        r = sim_root_update(node->dir, node->state, i, SIM_NO_INSTANCE, err);
     return r;
 }
 

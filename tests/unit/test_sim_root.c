@@ -293,13 +293,41 @@ static void capabilities_are_those_of_the_instances(void **test)
     assert_false(has(site, "proc/driver/nvidia/capabilities/gpu2/mig"));
 
     partition(site, 1, "1c.4g.40gb", 2);
-    assert_int_equal(sim_root_update(site->dir, site->state, 1, &err), 0);
+    assert_int_equal(sim_root_update(site->dir, site->state, 1, SIM_NO_INSTANCE, &err), 0);
     assert_false(has(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi2"));
     assert_false(has(site, "dev/nvidia-caps/nvidia-cap156"));
     assert_true(has(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi1/access"));
     assert_true(has(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi1/ci1/access"));
     assert_false(has(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi1/ci2"));
-    assert_int_equal(sim_root_update(site->dir, site->state, 2, &err), 0);
+    assert_int_equal(sim_root_update(site->dir, site->state, 2, SIM_NO_INSTANCE, &err), 0);
+}
+
+/* Put away and taken from there: what a reader sees is the same. */
+static void capabilities_come_back_with_their_instances(void **test)
+{
+    auto_(site_freep) struct site *site = site_new("2xh100-80gb");
+    const char *gi = "proc/driver/nvidia/capabilities/gpu1/mig/gi2";
+
+    create_root(site);
+    for (size_t i = 0; i < 3; i++) {
+        partition(site, 1, "3g.40gb", 1);
+        assert_int_equal(sim_root_update(site->dir, site->state, 1, 2, NULL), 0);
+        assert_memory_equal(
+            content(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi2/access").ptr,
+            "DeviceFileMinor: 156\nDeviceFileMode: 292\nDeviceFileModify: 1\n", 61);
+        assert_true(has(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi2/ci0/access"));
+        assert_false(has(site, "proc/driver/nvidia/capabilities/gpu1/mig/gi2/ci1"));
+        assert_true(has(site, "dev/nvidia-caps/nvidia-cap156"));
+        assert_true(has(site, "dev/nvidia-caps/nvidia-cap157"));
+        assert_int_equal(sim_mig_clear(site->state, &site->state->gpus[1], NULL), 0);
+        assert_int_equal(sim_root_update(site->dir, site->state, 1, 2, NULL), 0);
+        assert_false(has(site, gi));
+        assert_false(has(site, "dev/nvidia-caps/nvidia-cap156"));
+        assert_false(has(site, "dev/nvidia-caps/nvidia-cap157"));
+        assert_true(has(site, "../spare/cap156/access"));
+    }
+    create_root(site);
+    assert_false(has(site, "../spare"));
 }
 
 static void update_without_files_is_no_failure(void **test)
@@ -307,7 +335,7 @@ static void update_without_files_is_no_failure(void **test)
     auto_(site_freep) struct site *site = site_new("h100-80gb");
 
     partition(site, 0, "1g.10gb", 7);
-    assert_int_equal(sim_root_update(site->dir, site->state, 0, NULL), 0);
+    assert_int_equal(sim_root_update(site->dir, site->state, 0, SIM_NO_INSTANCE, NULL), 0);
     assert_false(has(site, ""));
 }
 
@@ -351,6 +379,7 @@ int main(void)
         cmocka_unit_test(device_nodes_carry_the_numbers_of_proc_devices),
         cmocka_unit_test(node_without_a_driver_has_no_trace_of_one),
         cmocka_unit_test(capabilities_are_those_of_the_instances),
+        cmocka_unit_test(capabilities_come_back_with_their_instances),
         cmocka_unit_test(update_without_files_is_no_failure),
         cmocka_unit_test(new_root_replaces_the_old_one_whole),
         cmocka_unit_test(failure_leaves_the_old_root_and_says_what_is_wrong),

@@ -37,12 +37,12 @@ static nvmlReturn_t code_of(int r)
 
 /* The capability files follow each change; a node without them, or one whose files this user may
  * not write, is none the worse for it. */
-static void update_files(const struct door *door)
+static void update_files(const struct door *door, uint32_t gi)
 {
     const char *dir = sim_node_dir();
 
     if (dir)
-        (void)!sim_root_update(dir, door->state, door->gpu_index, NULL);
+        (void)!sim_root_update(dir, door->state, door->gpu_index, gi, NULL);
 }
 
 /* A call on a GPU that must be able to do MIG. */
@@ -396,7 +396,7 @@ static nvmlReturn_t create_gi(struct door *door, uint32_t profile_id,
         r = sim_gi_create(door->state, door->gpu, (uint32_t)r, placement, &gi, NULL);
     if (r < 0)
         return code_of(r);
-    update_files(door);
+    update_files(door, gi->id);
     *ret = door_gi_handle(door->gpu_index, gi);
     return NVML_SUCCESS;
 }
@@ -434,7 +434,7 @@ nvmlReturn_t nvmlGpuInstanceDestroy(nvmlGpuInstance_t gpuInstance)
         return r;
     r = code_of(sim_gi_destroy(door.state, door.gpu, door.gi, NULL));
     if (r == NVML_SUCCESS)
-        update_files(&door);
+        update_files(&door, door.handle.gi);
     return r;
 }
 
@@ -639,7 +639,7 @@ static nvmlReturn_t create_ci(struct door *door, uint32_t profile_id,
     int r = sim_ci_create(door->state, door->gpu, door->gi, profile_id, placement, &ci, NULL);
     if (r < 0)
         return code_of(r);
-    update_files(door);
+    update_files(door, door->gi->id);
     *ret = door_ci_handle(door->gpu_index, door->gi, ci);
     return NVML_SUCCESS;
 }
@@ -678,7 +678,7 @@ nvmlReturn_t nvmlComputeInstanceDestroy(nvmlComputeInstance_t computeInstance)
         return r;
     r = code_of(sim_ci_destroy(door.state, door.gpu, door.gi, door.ci, NULL));
     if (r == NVML_SUCCESS)
-        update_files(&door);
+        update_files(&door, door.handle.gi);
     return r;
 }
 

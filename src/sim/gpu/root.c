@@ -411,7 +411,9 @@ int sim_root_create(const char *dir, const struct sim_state *state, const char *
         (void)!file_remove_tree(fresh, NULL);
         return r;
     }
+    if (snprintf(fresh, sizeof(fresh), "%s/spare", dir) < (int)sizeof(fresh))
+        (void)!file_remove_tree(fresh, NULL); /* what was put away belongs to the older root */
     for (uint32_t i = 0; r >= 0 && i < state->n_gpus; i++)
-        r = sim_root_update(dir, state, i, err);
+        r = sim_root_update(dir, state, i, SIM_NO_INSTANCE, err);
     return r;
 }

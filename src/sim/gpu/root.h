@@ -29,12 +29,13 @@ enum { SIM_MAJOR_NVIDIA = 195, SIM_MAJOR_UVM = 508, SIM_MAJOR_CAPS = 237 };
                                   const char *library_path, struct err *err);
 
 /*
- * Brings the capability files and device nodes of a GPU's MIG instances up to date: call it with
- * the lock held after each change of them. A few dozen system calls; nothing at all, and success,
- * where there is no DIR/root or the GPU cannot do MIG.
+ * Brings the capability files and device nodes of a GPU instance and what is in it up to date, or
+ * (gi SIM_NO_INSTANCE) those of all the GPU's: call it with the lock held after each change of
+ * them. A dozen system calls for one; nothing at all, and success, where there is no DIR/root or
+ * the GPU cannot do MIG. What is not shown any more waits in DIR/spare for its return.
  */
 [[nodiscard]] int sim_root_update(const char *dir, const struct sim_state *state, uint32_t gpu,
-                                  struct err *err);
+                                  uint32_t gi, struct err *err);
 
 /* The minor number of an instance's device node, spec/nvml §9: 3 and up in order of GPU minor,
  * GPU instance (0 to 14) and compute instance. `ci` SIM_NO_INSTANCE: the GPU instance's own. */

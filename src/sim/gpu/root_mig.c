@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "sim/gpu/root.h"
 #include "sim/gpu/tree.h"
@@ -16,34 +17,60 @@ uint32_t sim_cap_minor(uint32_t gpu_minor, uint32_t gi, uint32_t ci)
     return ci == SIM_NO_INSTANCE ? first : first + 1 + ci;
 }
 
-/* The file that tells a container runtime which device node stands for an instance, and the node.
+/*
+ * What an instance shows depends on its place in the numbering alone. So what is hidden is not
+ * removed but put away beside the root, to be taken from there when such an instance comes again: a
+ * file system may take a hundred times as long for a new file as for a new name.
  */
-static void show(struct tree *tree, const char *path, uint32_t minor)
-{
-    char device[64];
+#define SPARE "../spare"
 
-    if (tree_has(tree, path))
-        return;
-    tree_file(tree, path, MODE_READABLE,
-              "DeviceFileMinor: %u\nDeviceFileMode: %d\nDeviceFileModify: 1\n", minor,
-              MODE_READABLE);
-    snprintf(device, sizeof(device), "dev/nvidia-caps/nvidia-cap%u", minor);
-    tree_device(tree, device, MODE_READABLE, SIM_MAJOR_CAPS, minor);
+static void spare_path(char path[static 64], const char *kind, uint32_t minor)
+{
+    snprintf(path, 64, SPARE "/%s%u", kind, minor);
 }
 
-static void hide(struct tree *tree, const char *path, uint32_t minor)
+static bool put_away(struct tree *tree, const char *path, const char *spare)
 {
-    char copy[PATH_MAX];
-    char *slash;
+    return tree_move(tree, path, spare) ||
+           (mkdirat(tree->fd, SPARE, 0755) == 0 && tree_move(tree, path, spare));
+}
 
-    if (!tree_has(tree, path))
+/* The folder with the file that tells a container runtime which device node stands for an instance,
+ * and the node. */
+static void show(struct tree *tree, const char *folder, uint32_t minor)
+{
+    char access[PATH_MAX], device[64], spare[64];
+
+    snprintf(access, sizeof(access), "%s/access", folder);
+    if (tree_has(tree, access))
         return;
-    snprintf(copy, sizeof(copy), "%s", path);
-    tree_remove(tree, copy);
-    slash = strrchr(copy, '/');
-    *slash = '\0';
-    tree_remove(tree, copy); /* its directory */
-    tree_remove(tree, tree_at(tree, "dev/nvidia-caps/nvidia-cap%u", minor));
+    spare_path(spare, "cap", minor);
+    if (!tree_move(tree, spare, folder))
+        tree_file(tree, access, MODE_READABLE,
+                  "DeviceFileMinor: %u\nDeviceFileMode: %d\nDeviceFileModify: 1\n", minor,
+                  MODE_READABLE);
+    snprintf(device, sizeof(device), "dev/nvidia-caps/nvidia-cap%u", minor);
+    spare_path(spare, "node", minor);
+    if (!tree_move(tree, spare, device))
+        tree_device(tree, device, MODE_READABLE, SIM_MAJOR_CAPS, minor);
+}
+
+static void hide(struct tree *tree, const char *folder, uint32_t minor)
+{
+    char access[PATH_MAX], device[64], spare[64];
+
+    snprintf(access, sizeof(access), "%s/access", folder);
+    if (!tree_has(tree, access))
+        return;
+    spare_path(spare, "cap", minor);
+    if (!put_away(tree, folder, spare)) {
+        tree_remove(tree, access);
+        tree_remove(tree, folder);
+    }
+    snprintf(device, sizeof(device), "dev/nvidia-caps/nvidia-cap%u", minor);
+    spare_path(spare, "node", minor);
+    if (!put_away(tree, device, spare))
+        tree_remove(tree, device);
 }
 
 static const struct sim_gpu_instance *find_gi(const struct sim_gpu *gpu, uint32_t id)
@@ -58,25 +85,26 @@ static const struct sim_gpu_instance *find_gi(const struct sim_gpu *gpu, uint32_
 static void update_instance(struct tree *tree, const char *mig, uint32_t gpu_minor, uint32_t id,
                             const struct sim_gpu_instance *gi)
 {
-    const char *path = tree_at(tree, "%s/gi%u/access", mig, id);
+    char folder[96], inside[112];
 
-    if (!gi && !tree_has(tree, path))
-        return;
+    snprintf(folder, sizeof(folder), "%s/gi%u", mig, id);
     if (gi)
-        show(tree, path, sim_cap_minor(gpu_minor, id, SIM_NO_INSTANCE));
+        show(tree, folder, sim_cap_minor(gpu_minor, id, SIM_NO_INSTANCE));
+    else if (!tree_has(tree, folder))
+        return;
     for (uint32_t ci = 0; ci < SIM_MAX_COMPUTE_INSTANCES; ci++) {
-        path = tree_at(tree, "%s/gi%u/ci%u/access", mig, id, ci);
+        snprintf(inside, sizeof(inside), "%s/ci%u", folder, ci);
         if (gi && gi->compute[ci].exists)
-            show(tree, path, sim_cap_minor(gpu_minor, id, ci));
+            show(tree, inside, sim_cap_minor(gpu_minor, id, ci));
         else
-            hide(tree, path, sim_cap_minor(gpu_minor, id, ci));
+            hide(tree, inside, sim_cap_minor(gpu_minor, id, ci));
     }
     if (!gi)
-        hide(tree, tree_at(tree, "%s/gi%u/access", mig, id),
-             sim_cap_minor(gpu_minor, id, SIM_NO_INSTANCE));
+        hide(tree, folder, sim_cap_minor(gpu_minor, id, SIM_NO_INSTANCE));
 }
 
-int sim_root_update(const char *dir, const struct sim_state *state, uint32_t gpu, struct err *err)
+int sim_root_update(const char *dir, const struct sim_state *state, uint32_t gpu, uint32_t gi,
+                    struct err *err)
 {
     auto_(tree_done) struct tree tree = TREE_NONE;
     uint32_t minor = state->gpus[gpu].minor;
@@ -92,6 +120,7 @@ int sim_root_update(const char *dir, const struct sim_state *state, uint32_t gpu
     if (!tree_has(&tree, mig))
         return 0;
     for (uint32_t id = 0; id < SIM_CAP_INSTANCES; id++)
-        update_instance(&tree, mig, minor, id, find_gi(&state->gpus[gpu], id));
+        if (gi == SIM_NO_INSTANCE || gi == id)
+            update_instance(&tree, mig, minor, id, find_gi(&state->gpus[gpu], id));
     return tree_result(&tree, err);
 }

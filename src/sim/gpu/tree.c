@@ -143,3 +143,8 @@ bool tree_has(const struct tree *tree, const char *path)
 {
     return faccessat(tree->fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
+
+bool tree_move(struct tree *tree, const char *from, const char *to)
+{
+    return tree->r >= 0 && renameat(tree->fd, from, tree->fd, to) == 0;
+}

@@ -49,3 +49,5 @@ void tree_device(struct tree *tree, const char *path, unsigned mode, unsigned ma
 /* A file or an empty directory; that it is missing is fine. */
 void tree_remove(struct tree *tree, const char *path);
 bool tree_has(const struct tree *tree, const char *path);
+/* A rename to where nothing is; false, and no failure, when it cannot be. */
+bool tree_move(struct tree *tree, const char *from, const char *to);
