@@ -162,6 +162,14 @@ def closure(program: Path) -> tuple[dict[str, Path], Path]:
     return found | {name: found["libc.so.6"].with_name(name) for name in DRIVER_NEEDS}, Path(loader.group(1))
 
 
+def find_busybox() -> Path:
+    """A dynamic one would want libraries of its own."""
+    for path in (Path("/usr/bin/busybox"), Path("/bin/busybox")):
+        if path.exists() and b"/ld-linux" not in path.read_bytes():
+            return path
+    raise Missing("a static busybox is missing; run `tools/install-packages image`")
+
+
 def add_library(tree: Tree, name: str, path: Path) -> None:
     tree.file(usr(path.with_name(name)), path.read_bytes(), 0o755)
 

@@ -27,7 +27,6 @@ sys.path.insert(0, str(TOOLS))
 import container  # noqa: E402
 from container import Missing, Trouble  # noqa: E402
 
-BUSYBOX = Path("/usr/bin/busybox"), Path("/bin/busybox")
 CFLAGS = ("-std=gnu2x", "-O2", "-s", "-Wall", "-Wextra")
 
 
@@ -61,7 +60,7 @@ def make_pause(tree: container.Tree) -> dict[str, object]:
 
 
 def make_busybox(tree: container.Tree) -> dict[str, object]:
-    busybox = find_busybox()
+    busybox = container.find_busybox()
     tree.file("/usr/bin/busybox", busybox.read_bytes(), 0o755)
     for applet in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
         if applet != "busybox":
@@ -100,20 +99,12 @@ def compiler() -> str:
     return found
 
 
-def find_busybox() -> Path:
-    """A dynamic one would start nowhere: the image has no libraries."""
-    for path in BUSYBOX:
-        if path.exists() and b"/ld-linux" not in path.read_bytes():
-            return path
-    raise Missing("a static busybox is missing; run `tools/install-packages cluster`")
-
-
 def inputs_of(image: str) -> str:
     """All that the archive is made of: our files by content, the system's by their stamps."""
     sum_ = hashlib.sha256()
     for path in (Path(__file__).resolve(), TOOLS / "container.py", *sorted(HERE.glob("*.c"))):
         sum_.update(path.read_bytes())
-    system = find_busybox() if image == "busybox" else Path(compiler()).resolve()
+    system = container.find_busybox() if image == "busybox" else Path(compiler()).resolve()
     for path in (system, *Path("/usr/lib").glob("*-linux-gnu/libc.*")):
         stat = path.stat()
         sum_.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
