@@ -16,7 +16,7 @@ check() {
 }
 
 shell_scripts() {
-    git ls-files tools tests .ci | while read -r f; do
+    git ls-files deploy tools tests .ci | while read -r f; do
         case $(head -c 20 "$f" 2>/dev/null) in '#!/bin/sh'* | '#!/usr/bin/env bash'* | '#!/bin/bash'*) echo "$f" ;; esac
     done
 }
