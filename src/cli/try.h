@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "cli/output.h"
 #include "net/child.h"
+#include "net/grpc_server.h"
 #include "net/loop.h"
 #include "sim/gpu/machine.h"
 #include "sim/gpu/mig.h"
@@ -94,6 +95,9 @@ struct try_node {
     struct key_value *labels; /* of the node, by key */
     struct err problem;       /* why the agent ended, or did not begin */
     struct err discovery_problem;
+    struct grpc_server *pod_server; /* owned; while serving */
+    const struct try_pod *pods;     /* borrowed, whom it tells about */
+    size_t n_pods;
     bool interrupted; /* set on the loop, as all signals are told there */
 };
 
@@ -106,6 +110,9 @@ struct try_node {
 /* Schedules and admits every pod, in order. */
 [[nodiscard]] int try_node_run_pods(struct try_node *node, const struct try_options *options,
                                     struct try_pod *pods, size_t n_pods, struct err *err);
+/* Answers on the kubelet's pod resources socket, below the simulated node's root, from the loop. */
+[[nodiscard]] int try_pods_serve(struct try_node *node, const struct try_pod *pods, size_t n_pods,
+                                 struct err *err);
 /* Until SIGINT or SIGTERM, which is 0, or until the agent ends. Says on standard error what changes
  * in the eyes of the kubelet. */
 [[nodiscard]] int try_node_serve(struct try_node *node, struct err *err);

@@ -605,6 +605,7 @@ void try_node_stop(struct try_node *node)
     hold_signals(SIG_BLOCK);
     child_free(node->agent);
     child_free(node->discovery);
+    grpc_server_free(node->pod_server);
     sim_kubelet_free(node->kubelet);
     loop_fd_free(node->notify);
     if (node->notify_fd >= 0)

@@ -224,6 +224,9 @@ static int run(struct try_node *node, const struct try_options *options,
         return r;
     fflush(stdout);
     if (options->serve) {
+        r = try_pods_serve(node, pods, objects->n_pods, err);
+        if (r < 0)
+            return r;
         say_how_to_reach(node, plan);
         r = try_node_serve(node, err);
         if (r < 0)

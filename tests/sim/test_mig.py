@@ -1140,6 +1140,45 @@ class Pods(Case):
         self.assertEqual(self.counts(), {"7g.80gb": 1})
 
 
+class Served(Case):
+    """A node of `tranche try --serve`, divided anew from outside."""
+
+    def test_pods_keep_their_parts_and_the_kubelet_hears_of_the_rest(self):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "small"}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.10gb": 2}}}]}}
+        path = self.write(json.dumps(pod))
+        env = {k: v for k, v in os.environ.items() if k not in ("LD_LIBRARY_PATH", "TRANCHE_SIM")}
+        served = subprocess.Popen([TRANCHE, "try", "--serve", "--gpus", "h100-80gb", "--mig", "all-1g.10gb",
+                                   "--mig-strategy", "mixed", "-f", path],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+        try:
+            for line in served.stderr:
+                if "TRANCHE_SIM=" in line:
+                    self.node = line.split("=")[1].strip()
+                if "tranche get" in line:
+                    break
+            before = self.devices()
+            got = json.loads(self.mig("list", "-o", "json").out)
+            holders = [i["devices"][0]["holder"] for i in got["gpus"][0]["instances"]]
+            self.assertEqual(holders.count("pod default/small"), 2)
+            self.mig("apply", "all-7g.80gb", status=1)
+            self.assertEqual(self.devices(), before)
+            self.mig("apply", "all-balanced")
+            kept = {k: v for k, v in self.devices().items() if k.startswith("1g")}
+            self.assertEqual(len(kept), 2)
+            self.assertLessEqual(set(kept.values()), set(before.values()))
+            for line in served.stderr:
+                if "nvidia.com/mig-3g.40gb: 1 of 1 healthy" in line:
+                    self.assertIn("nvidia.com/mig-1g.10gb: 2 of 2 healthy", line)
+                    break
+            else:
+                self.fail("the kubelet never heard of it")
+        finally:
+            served.terminate()
+            served.wait()
+            served.stderr.close()
+
+
 if __name__ == "__main__":
     try:
         unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
