@@ -25,6 +25,7 @@ static const char help[] =
     "node has to. FILE (- is standard input) may be\n"
     "  - a configuration of the device plugin and feature discovery\n"
     "  - a file of MIG configurations\n"
+    "  - hooks or a checkpoint of nvidia-mig-parted\n"
     "  - Kubernetes objects: each entry of a ConfigMap that is one of the above, a\n"
     "    ClusterPolicy, a List of them, several documents\n"
     "\n"

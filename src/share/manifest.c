@@ -7,6 +7,7 @@
 #include "codec/yaml.h"
 #include "share/config.h"
 #include "share/mig_config.h"
+#include "share/mig_documents.h"
 #include "share/policy_check.h"
 
 static const struct yaml_limits limits = { .bytes = MANIFEST_MAX_BYTES,
@@ -196,7 +197,7 @@ static void adopt(struct checker *checker, const struct inner *inner, const stru
 
 /* ---- ConfigMap ---- */
 
-enum text_kind { TEXT_OTHER, TEXT_PLUGIN, TEXT_MIG };
+enum text_kind { TEXT_OTHER, TEXT_PLUGIN, TEXT_MIG, TEXT_HOOKS, TEXT_CHECKPOINT };
 
 static bool has_any_key(const struct value *map, const char *const *keys, size_t n_keys)
 {
@@ -214,6 +215,10 @@ static enum text_kind kind_of_tree(const struct value *root)
         return TEXT_MIG;
     if (has_any_key(root, keys, ARRAY_LEN(keys)))
         return TEXT_PLUGIN;
+    if (value_get_nocase(root, "hooks"))
+        return TEXT_HOOKS;
+    if (value_get_nocase(root, "MigState"))
+        return TEXT_CHECKPOINT;
     /* a version and nothing else is the empty configuration */
     return root->kind == VALUE_MAP && root->n_entries == 1 && value_get(root, "version")
                ? TEXT_PLUGIN
@@ -230,6 +235,7 @@ static enum text_kind kind_of_broken(struct span text)
         { SPAN("mig-configs:"), TEXT_MIG },
         { SPAN("sharing:"), TEXT_PLUGIN },
         { SPAN("flags:"), TEXT_PLUGIN },
+        { SPAN("hooks:"), TEXT_HOOKS },
     };
     struct span line;
 
@@ -255,13 +261,23 @@ static enum text_kind kind_of_text(struct checker *checker, struct span text)
 static const char *const kind_names[] = {
     [TEXT_PLUGIN] = "device plugin configuration",
     [TEXT_MIG] = "MIG configurations",
+    [TEXT_HOOKS] = "MIG hooks",
+    [TEXT_CHECKPOINT] = "MIG checkpoint",
 };
 
 static int check_text(enum text_kind kind, struct span text, struct findings *findings,
                       struct err *err)
 {
-    return kind == TEXT_MIG ? mig_config_check(text, findings, err)
-                            : config_check(text, findings, err);
+    switch (kind) {
+    case TEXT_MIG:
+        return mig_config_check(text, findings, err);
+    case TEXT_HOOKS:
+        return mig_hooks_check(text, findings, err);
+    case TEXT_CHECKPOINT:
+        return mig_checkpoint_check(text, findings, err);
+    default:
+        return config_check(text, findings, err);
+    }
 }
 
 /* A node chooses an entry by a label, and so its name has to be a label's value. */
@@ -512,7 +528,7 @@ int manifest_check(struct span text, struct findings *findings, struct manifest 
     if (r == 0 && objects) {
         r = check_objects(&checker);
     } else if (r == 0) {
-        kind = kind == TEXT_MIG ? TEXT_MIG : TEXT_PLUGIN;
+        kind = kind == TEXT_OTHER ? TEXT_PLUGIN : kind;
         add_subject(&checker, (struct place){ 1, 1 }, "%s", kind_names[kind]);
         r = check_text(kind, text, findings, err);
     }

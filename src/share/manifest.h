@@ -3,8 +3,9 @@
  *
  *     a configuration of the device plugin and feature discovery   share/config.h
  *     a file of MIG configurations                                 share/mig_config.h
+ *     hooks or a checkpoint of the MIG partition tool              share/mig_documents.h
  *     Kubernetes objects, in one document or several, also in a List:
- *         ConfigMap      each entry that looks like one of the two above is checked as such, and
+ *         ConfigMap      each entry that looks like one of those above is checked as such, and
  *                        places are those in the outer file where its text stands there as it is
  *         ClusterPolicy  share/policy_check.h; and that the ConfigMaps it names have the keys it
  *                        names, when they are in the same file
