@@ -1,13 +1,5 @@
 #include "share/mig_board.h"
 
-/* On A30 NVML counts instances wrongly, as NVIDIA's own tool found out (spec/mig §2.3). */
-static const struct {
-    uint16_t device, gi_profile;
-    uint8_t max;
-} repairs[] = {
-    { 0x20b7, 0, 4 }, { 0x20b7, 7, 1 }, { 0x20b7, 1, 2 }, { 0x20b7, 8, 1 }, { 0x20b7, 3, 1 },
-};
-
 uint32_t mig_mask(const struct mig_placement *place)
 {
     uint64_t end = (uint64_t)place->start + place->size;
@@ -30,15 +22,6 @@ static void add_place(struct mig_board_profile *profile, uint32_t mask)
     profile->n_places++;
 }
 
-static uint32_t max_instances(const struct mig_gpu *gpu, const struct mig_gi_profile *profile)
-{
-    for (size_t i = 0; i < ARRAY_LEN(repairs); i++)
-        if (gpu->pci_device_id >> 16 == repairs[i].device &&
-            profile->gi_profile == repairs[i].gi_profile)
-            return repairs[i].max;
-    return MIN(profile->max_instances, (uint32_t)MIG_MAX_GPU_INSTANCES);
-}
-
 static void add_profile(struct mig_board *board, const struct mig_gi_profile *of)
 {
     struct mig_board_profile *profile = &board->profiles[board->n_profiles++];
@@ -46,7 +29,7 @@ static void add_profile(struct mig_board *board, const struct mig_gi_profile *of
     *profile = (struct mig_board_profile){
         .of = of,
         .slices = of->slices,
-        .max = max_instances(board->gpu, of),
+        .max = MIN(of->max_instances, (uint32_t)MIG_MAX_GPU_INSTANCES),
         .engines = { of->copy_engines, of->decoders, of->encoders, of->jpegs, of->ofas },
         .size = of->n_placements ? of->placements[0].size : 0,
     };

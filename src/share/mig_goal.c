@@ -265,11 +265,10 @@ static int add_placed(const struct mig_problem *problem, const struct mig_placed
     return 0;
 }
 
-/* Everything pinned must be in it. */
-static int check_pinned(const struct mig_problem *problem, const struct mig_goal *goal,
-                        struct err *err)
+/* Present instances of which something pinned is not in it: a mask. */
+static uint32_t find_missing(const struct mig_problem *problem, const struct mig_goal *goal)
 {
-    uint32_t kept[MIG_BOARD_MAX_GIS] = {};
+    uint32_t kept[MIG_BOARD_MAX_GIS] = {}, missing = 0;
 
     for (size_t i = 0; i < goal->after.n_gis; i++)
         for (size_t j = 0; goal->gi[i] >= 0 && j < goal->after.gis[i].n_cis; j++)
@@ -278,12 +277,12 @@ static int check_pinned(const struct mig_problem *problem, const struct mig_goal
     for (size_t i = 0; i < problem->n_present; i++)
         for (size_t j = 0; j < problem->present[i].n_cis; j++)
             if (problem->present[i].cis[j].pinned && !(kept[i] & 1u << j))
-                return err_set(err, EBUSY, "somebody holds what is not in it");
-    return 0;
+                missing |= 1u << i;
+    return missing;
 }
 
 int mig_goal_of_layout(const struct mig_problem *problem, const struct mig_layout *layout,
-                       struct mig_goal *ret, struct err *err)
+                       struct mig_goal *ret, uint32_t *ret_missing, struct err *err)
 {
     struct mig_goal goal = { .after = { .enabled = true, .n_gis = layout->n_gis } };
     int r = check_layout(problem->board, layout, err);
@@ -293,9 +292,9 @@ int mig_goal_of_layout(const struct mig_problem *problem, const struct mig_layou
     if (r < 0)
         return r;
     sort_gis(&goal);
-    r = check_pinned(problem, &goal, err);
-    if (r < 0)
-        return r;
+    *ret_missing = find_missing(problem, &goal);
+    if (*ret_missing)
+        return err_set(err, EBUSY, "somebody holds what is not in it");
     *ret = goal;
     return 0;
 }

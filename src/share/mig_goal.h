@@ -20,11 +20,12 @@ void mig_goal_of_target(const struct mig_problem *problem, const struct mig_targ
 
 /*
  * Exactly this layout, with what is there already. Errors say what cannot be: -ENOENT an unknown
- * profile, -ENOSPC a place that there is not or that two want; -EBUSY: what is pinned is not in it.
+ * profile, -ENOSPC a place that there is not or that two want; -EBUSY: what is pinned is not in it,
+ * and *ret_missing is a mask of the present instances of which that is so.
  */
 [[nodiscard]] int mig_goal_of_layout(const struct mig_problem *problem,
                                      const struct mig_layout *layout, struct mig_goal *ret,
-                                     struct err *err);
+                                     uint32_t *ret_missing, struct err *err);
 
 /* The demand of a layout, for those who look for something near it. */
 void mig_goal_demand(const struct mig_board *board, const struct mig_layout *layout,

@@ -292,7 +292,7 @@ static int plan_layout(struct making *making, struct err *err)
     struct err why = {};
 
     mig_goal_demand(&making->board, layout, &making->demand);
-    int r = mig_goal_of_layout(&making->problem, layout, &making->goal, &why);
+    int r = mig_goal_of_layout(&making->problem, layout, &making->goal, &refusal.missing, &why);
     if (r == -ENOENT)
         return mig_refuse(&refusal, MIG_REFUSED_UNKNOWN, err, "%s", why.text);
     if (r < 0)

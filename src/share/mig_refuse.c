@@ -82,6 +82,8 @@ static uint32_t find_blockers(const struct mig_refusing *refusing)
     struct mig_problem *problem = refusing->problem;
     uint32_t pinned = problem->pinned, blockers = 0;
 
+    if (refusing->missing)
+        return refusing->missing;
     problem->pinned = 0;
     for (uint32_t rest = pinned; rest; rest &= rest - 1) {
         uint32_t bit = rest & -rest;
@@ -112,14 +114,28 @@ static int find_alternatives(const struct mig_refusing *refusing, bool *ret_whol
                                  refusing->plan, ret_whole, err);
 }
 
+/* Whether what is wanted goes where this is. */
+static bool needs_place(const struct mig_refusing *refusing, size_t present, bool all_has_room)
+{
+    const struct mig_layout *layout = refusing->wish->layout;
+
+    if (refusing->wish->kind != MIG_WISH_LAYOUT)
+        return !all_has_room;
+    for (size_t i = 0; i < layout->n_gis; i++)
+        if (mig_mask(&layout->gis[i].placement) & refusing->problem->present[present].mask)
+            return true;
+    return false;
+}
+
 static int refuse_held(const struct mig_refusing *refusing, struct buf *wish, struct err *err)
 {
     auto_(buf_done) struct buf text = BUF_MAX(KIB(8));
     uint32_t blockers = find_blockers(refusing);
+    size_t first = (size_t)__builtin_ctz(blockers);
     struct held held;
     bool whole;
 
-    if (!first_pinned(refusing, (size_t)__builtin_ctz(blockers), &held))
+    if (!first_pinned(refusing, first, &held))
         return 0;
     int n_more = __builtin_popcount(blockers) - 1;
     int r = set_blocker(refusing, &held, err);
@@ -128,11 +144,12 @@ static int refuse_held(const struct mig_refusing *refusing, struct buf *wish, st
     if (r < 0)
         return r;
     /* Where all of it would have room beside what is held, that is just not part of it. */
-    buf_printf(&text, "%s %s ", buf_text(wish), whole ? "does not include" : "needs the place of");
+    bool place = needs_place(refusing, first, whole);
+    buf_printf(&text, "%s %s ", buf_text(wish), place ? "needs the place of" : "does not include");
     add_held(refusing, &held, &text);
     buf_printf(&text, ", which %s holds", holder_of(&held));
     if (n_more > 0)
-        buf_printf(&text, ", and %s%d more that %s held", whole ? "" : "of ", n_more,
+        buf_printf(&text, ", and %s%d more that %s held", place ? "of " : "", n_more,
                    n_more == 1 ? "is" : "are");
     buf_printf(&text, "; with %s staying there would be room for ", n_more > 0 ? "them" : "it");
     add_alternatives(refusing->plan, &text);

@@ -11,6 +11,7 @@ struct mig_refusing {
     const struct mig_wish *wish;
     struct mig_problem *problem;
     const struct mig_demand *demand; /* of the wish, also where it is a layout */
+    uint32_t missing; /* of a layout: present instances that are pinned and not in it */
     struct arena *arena;
     struct mig_gpu_plan *plan; /* gets the refusal, its sentence, blocker and alternatives */
 };
