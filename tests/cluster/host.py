@@ -26,6 +26,8 @@ from trouble import Missing, Trouble
 CGROUP_MOUNT = Path("/sys/fs/cgroup")
 CAP_SYS_RESOURCE = 24
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NAMESPACES = ("--pid", "--mount", "--net", "--uts", "--ipc", "--mount-proc", "--propagation", "private")
 UNFIT_FILESYSTEMS = ("overlay", "tmpfs")  # overlays cannot lie on the one, should not on the other
 
@@ -184,7 +186,8 @@ def remove_cgroup(cgroup: Path) -> None:
 
 def make_scratch() -> None:
     scratch().mkdir(parents=True)
-    kind = subprocess.run(["stat", "-f", "-c", "%T", scratch()], capture_output=True, text=True).stdout.strip()
+    asked = subprocess.run(["stat", "-f", "-c", "%T", scratch()], capture_output=True, text=True)
+    kind = asked.stdout.strip()
     if kind.startswith(UNFIT_FILESYSTEMS):
         raise Trouble(f"{home()} lies on {kind}, where containerd cannot unpack images; "
                       "set TRANCHE_CLUSTER_DIR to a folder on a disk")
@@ -211,34 +214,43 @@ def clean() -> None:
 # --- into the namespaces ---
 
 
-def enter(argv: list[str], lock_fd: int, interactive: bool = False) -> int:
-    """Runs argv in new namespaces, waits for it and returns its exit status.
+def live(argv: list[str], interactive: bool = False) -> int:
+    """The whole life of a ring: lock, folder, argv in new namespaces, and nothing left. Returns the
+    exit status of argv. Interactive programs stay on the terminal, which tells them of interrupts
+    itself."""
+    with locked() as lock:
+        clean()
+        try:
+            make_scratch()
+            return enter(argv, lock, interactive)
+        finally:
+            for number in ENDINGS:  # too late for them: removing takes a second and is what they want
+                signal.signal(number, signal.SIG_IGN)
+            clean()
 
-    An interrupt or a request to end is passed on to it. If it is still there ten seconds later, or
-    at the second interrupt, everything is killed: the end of unshare is the end of the namespaces.
-    Interactive programs stay on the terminal, which tells them of interrupts itself.
-    """
+
+def enter(argv: list[str], lock: int, interactive: bool) -> int:
+    """Waits for argv, and passes requests to end on to it. If it is still there ten seconds after
+    one, or at the second, everything is killed: the end of unshare is the end of the namespaces."""
     command = ["unshare", "--fork", "--kill-child", *NAMESPACES, sys.executable, str(Path(__file__)), *argv]
-    child = subprocess.Popen(command, pass_fds=[lock_fd], preexec_fn=end_with_parent,
+    child = subprocess.Popen(command, pass_fds=[lock], preexec_fn=end_with_parent,
                              start_new_session=not interactive)
-    handlers = {signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM, signal.SIGINT: signal.SIGINT}
-    kept = {number: signal.signal(number, lambda _, __, sent=sent: pass_on(child, sent))
-            for number, sent in handlers.items()}
+    for number in ENDINGS:
+        signal.signal(number, lambda number, _: pass_on(child, number))
     if interactive:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return child.wait()
+        code = child.wait()
+        return code if code >= 0 else 128 - code
     finally:
         signal.alarm(0)
-        for number, handler in kept.items():
-            signal.signal(number, handler)
         child.kill()
         child.wait()
 
 
 def end_with_parent() -> None:
     """Between fork and exec: be killed when the parent ends, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
@@ -249,7 +261,7 @@ def pass_on(child: subprocess.Popen[bytes], number: int) -> None:
     signal.signal(signal.SIGALRM, lambda *_: child.kill())
     for pid in children_of(child.pid):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(pid, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 def children_of(pid: int) -> list[int]:

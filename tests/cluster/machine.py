@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Machine:
     address: str  # inside the ring's network
     memory: Path  # a file system in memory, for what the overlay keeps
     log: Path
-    shown: list[Path]  # folders that have to be there although they may lie on other disks
+    shown: list[Path]  # folders to show from this machine as they are
     init: subprocess.Popen[str] | None = field(default=None, init=False)
     cgroups: list[Path] = field(default_factory=list, init=False)
 
@@ -72,8 +73,8 @@ class Machine:
         command = join(top, ["unshare", "--fork", "--kill-child", "--cgroup", *host.NAMESPACES,
                              sys.executable, str(Path(__file__)), json.dumps(plan)])
         with self.log.open("a") as log:
-            self.init = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                                         start_new_session=True, text=True)
+            self.init = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                         stderr=log, start_new_session=True, text=True)
         assert self.init.stdout
         if self.init.stdout.readline() != "ready\n":
             last = (self.log.read_text().strip().splitlines() or ["it said nothing"])[-1]
@@ -110,13 +111,24 @@ class Machine:
         self.init = None
         host.remove_cgroups(self.name)
 
+    def reaches(self, socket_path: str) -> bool:
+        """Whether somebody accepts connections to a socket of the machine's."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(Path("/proc", str(self.pid), "root", socket_path.lstrip("/"))))
+                return True
+            except OSError:
+                return False
+
     def inside(self, argv: list[str]) -> list[str]:
         """The command that runs argv in the machine. It has one child, which is argv."""
-        return join(self.cgroups, ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv])
+        enter = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv]
+        return join(self.cgroups, enter)
 
     def run(self, argv: list[str], seconds: float = 60, input: str | None = None,
             check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(self.inside(argv), capture_output=True, text=True, timeout=seconds, input=input)
+        done = subprocess.run(self.inside(argv), capture_output=True, text=True, timeout=seconds,
+                              input=input)
         if check and done.returncode != 0:
             raise Trouble(f"on {self.name}, {' '.join(argv)} exited with {done.returncode}: "
                           f"{(done.stderr or done.stdout).strip()}")
@@ -145,8 +157,8 @@ def run(*argv: str) -> None:
 def boot(name: str, memory: Path, var: Path, shown: list[Path]) -> None:
     """Puts the machine's file system together and makes it the root."""
     root = memory / "root"
-    for folder in (root, memory / "upper", memory / "work"):
-        folder.mkdir(parents=True, exist_ok=True)
+    for layer in (root, memory / "upper", memory / "work"):
+        layer.mkdir(parents=True, exist_ok=True)
     layers = f"lowerdir=/,upperdir={memory}/upper,workdir={memory}/work"
     run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
     mount_var(var, root / "var")
@@ -179,12 +191,12 @@ def mount_dev(dev: Path) -> None:
     os.umask(0)
     for name, (major, minor, mode) in DEVICES.items():
         os.mknod(dev / name, 0o020000 | mode, os.makedev(major, minor))
-    for name, target in DEVICE_LINKS.items():
-        (dev / name).symlink_to(target)
-    for name, kind, options in (("pts", "devpts", "newinstance,ptmxmode=0666,mode=620,gid=5"),
-                                ("shm", "tmpfs", "mode=1777"), ("mqueue", "mqueue", "rw")):
-        (dev / name).mkdir()
-        run("mount", "-t", kind, "-o", options, kind, str(dev / name))
+    for link, target in DEVICE_LINKS.items():
+        (dev / link).symlink_to(target)
+    for folder, kind, options in (("pts", "devpts", "newinstance,ptmxmode=0666,mode=620,gid=5"),
+                                  ("shm", "tmpfs", "mode=1777"), ("mqueue", "mqueue", "rw")):
+        (dev / folder).mkdir()
+        run("mount", "-t", kind, "-o", options, kind, str(dev / folder))
     os.umask(0o022)
 
 

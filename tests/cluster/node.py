@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,6 @@ from server import Server
 
 PAUSE = name_of("pause")
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-KUBELET_PORT = 10250
 
 
 class Node:
@@ -27,8 +27,9 @@ class Node:
         self.number, self.parts, self.control = number, parts, control
         self.name = f"node-{number}"
         self.machine = Machine(self.name, f"10.89.0.{10 + number}", memory, logs / f"{self.name}.log", shown)
-        self.containerd = Server("containerd", self._containerd_argv(), logs / f"{self.name}-containerd.log",
-                                 ready=self._containerd_answers, machine=self.machine)
+        self.containerd = Server("containerd", self._containerd_argv(),
+                                 logs / f"{self.name}-containerd.log", ready=self._containerd_answers,
+                                 machine=self.machine)
         self.kubelet = Kubelet(self, logs / f"{self.name}-kubelet.log")
         self.logs = logs
         self.daemons: list[Server] = []  # of the test that runs now
@@ -54,7 +55,8 @@ class Node:
         """The node's /var, as the ring sees it."""
         return self.machine.var
 
-    def start_daemon(self, name: str, argv: list[str], ready: Callable[[], bool] = lambda: True) -> Server:
+    def start_daemon(self, name: str, argv: list[str],
+                     ready: Callable[[], bool] = lambda: True) -> Server:
         """A program of a test's own on the node, which is ended after the test or the file that
         started it. Waits until ready says yes. Its log is kept with the others."""
         daemon = Server(name, argv, self.logs / f"{self.name}-{name}.log", ready, self.machine)
@@ -73,7 +75,7 @@ class Node:
         return ["env", f"PATH={folders}:/usr/sbin:/usr/bin:/sbin:/bin", str(self.parts["containerd"])]
 
     def _containerd_answers(self) -> bool:
-        return self.ctr("version", check=False).returncode == 0
+        return self.machine.reaches(CONTAINERD_SOCKET)
 
     def ctr(self, *argv: str, input: str | None = None, check: bool = True) -> Any:
         return self.machine.run([str(self.parts["ctr"]), "-n", "k8s.io", *argv], input=input, check=check)
@@ -91,27 +93,43 @@ class Kubelet(Server):
     def __init__(self, node: Node, log: Path) -> None:
         self.node = node
         self.settings: dict[str, Any] = {}  # fields of KubeletConfiguration that replace ours
-        super().__init__("kubelet", [], log, ready=self._answers, machine=node.machine)
+        self.heartbeat: str | None = None  # of the node object when it was last started
+        super().__init__("kubelet", [], log, ready=self._serves, machine=node.machine)
 
     def start(self) -> None:
+        """The API server knows the last sign of life of the kubelet before this one."""
+        self.heartbeat = self._heartbeat()
         self.node.write("/etc/kubernetes/kubelet.json", json.dumps(self._config(), indent=2))
         self.argv = [str(self.node.parts["kubelet"]), "--config=/etc/kubernetes/kubelet.json",
-                     "--kubeconfig=/etc/kubernetes/kubelet.kubeconfig", f"--hostname-override={self.node.name}",
+                     "--kubeconfig=/etc/kubernetes/kubelet.kubeconfig",
+                     f"--hostname-override={self.node.name}",
                      f"--node-ip={self.node.machine.address}", "--v=2"]
         super().start()
 
     def restart(self, settings: dict[str, Any] | None = None, number: int | None = None) -> None:
-        """Ends it (SIGTERM, or the signal given) and starts it again; returns when it serves. New
-        settings stay until the next restart that names some; {} goes back to the ring's own."""
+        """Ends it (SIGTERM, or the signal given) and starts it again; returns when it has told the
+        API server of its node. New settings stay until the next restart that names some; {} goes back
+        to the ring's own."""
         self.stop(*([number] if number else []))
         if settings is not None:
             self.settings = settings
         self.start()
         self.wait()
 
-    def _answers(self) -> bool:
-        done = self.node.machine.run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{KUBELET_PORT}"], check=False)
-        return done.returncode == 0
+    def _serves(self) -> bool:
+        return self._heartbeat() not in (None, self.heartbeat)
+
+    def _heartbeat(self) -> str | None:
+        """When the node last told its state. It has a resolution of a second and is good for one
+        question: is it another one?"""
+        try:
+            found = self.node.control.api.find(f"/api/v1/nodes/{self.node.name}") or {}
+        except (OSError, http.client.HTTPException):
+            return None
+        for condition in found.get("status", {}).get("conditions", []):
+            if condition["type"] == "Ready":
+                return str(condition["lastHeartbeatTime"])
+        return None
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -137,21 +155,22 @@ class Kubelet(Server):
 def containerd_config(parts: Parts) -> str:
     """Without CAP_SYS_RESOURCE nobody may lower an oom_score_adj, and sandboxes would die trying."""
     restrict = str(not host.has_capability(host.CAP_SYS_RESOURCE)).lower()
+    # Version 2 of the file, which containerd 1.7 reads and 2.x understands.
     return f"""\
-version = 3
+version = 2
 
-[plugins.'io.containerd.cri.v1.images']
-  snapshotter = 'overlayfs'
-  [plugins.'io.containerd.cri.v1.images'.pinned_images]
-    sandbox = '{PAUSE}'
-
-[plugins.'io.containerd.cri.v1.runtime']
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = {restrict}
-  [plugins.'io.containerd.cri.v1.runtime'.cni]
-    bin_dir = '{parts.cni}'
-  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-    runtime_type = 'io.containerd.runc.v2'
-    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-      BinaryName = '{parts["runc"]}'
-      SystemdCgroup = false
+  enable_cdi = true
+  cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{parts.cni}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        BinaryName = "{parts["runc"]}"
+        SystemdCgroup = false
 """

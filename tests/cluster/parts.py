@@ -21,8 +21,12 @@ from pathlib import Path
 from trouble import Missing, Trouble, say
 
 HERE = Path(__file__).resolve().parent
-KUBERNETES_MIN = (1, 34, 2)
-CONTAINERD_MIN = (1, 7, 0)  # the first that heeds CDI devices in the CRI
+NOT_BEFORE = {
+    "kube-apiserver": (1, 34, 2),
+    "kubelet": (1, 34, 2),
+    "containerd": (1, 7, 0),  # the first that heeds CDI devices in the CRI
+}
+HELPERS = ("unshare", "nsenter", "ip", "ss", "mount", "pivot_root", "openssl")
 CNI_PLUGINS = ("bridge", "host-local", "loopback")
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 MEND_DEBIAN = "run `tools/install-packages cluster`"
@@ -79,18 +83,20 @@ class Parts:
 def find_parts() -> Parts:
     """Finds or builds everything. Raises Missing for what has to be installed by somebody."""
     programs = {name: find_on_debian(name) for name in ("etcd", "runc")}
+    for name in HELPERS:
+        find_on_debian(name)
     cni = find_cni()
-    for module in (kubernetes_module(), containerd_module()):
-        given = {name: found for name in module.commands if (found := find_given(name))}
+    modules = (kubernetes_module(), containerd_module())
+    given = {name: found for module in modules for name in module.commands if (found := find_given(name))}
+    for name in given:
+        if name in NOT_BEFORE:
+            check_version(given[name], NOT_BEFORE[name])
+    for module in modules:
         absent = [name for name in module.commands if name not in given]
         if absent:
             built = build(module, absent)
-            given |= {name: built / name for name in absent}
-        programs |= given
-    for name in ("kube-apiserver", "kubelet"):
-        check_version(programs[name], KUBERNETES_MIN)
-    check_version(programs["containerd"], CONTAINERD_MIN)
-    return Parts(programs, cni)
+            programs |= {name: built / name for name in absent}
+    return Parts(programs | given, cni)
 
 
 def given_folders() -> list[Path]:

@@ -21,16 +21,17 @@ import host
 import kube
 import machine
 from control import ADDRESS, SERVICE_ADDRESS, Control
-from images.build import build_all, name_of
+from images import build as local_images
 from node import Kubelet, Node
 from parts import Parts
+from trouble import Missing, Trouble
 
 T = TypeVar("T")
 Manifest = str | dict[str, Any] | list[dict[str, Any]]
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
-BUSYBOX = name_of("busybox")
-WORKLOAD = name_of("gpu-workload")
+BUSYBOX = local_images.name_of("busybox")
+WORKLOAD = local_images.name_of("gpu-workload")
 
 
 class Ring:
@@ -47,8 +48,11 @@ class Ring:
         names = [f"node-{number}" for number in range(n_nodes)]
         self.control = Control(parts, self.folder, self.logs, names)
         self.control.gates = gates
-        shown = [SOURCE, *parts.folders]
-        self.nodes = [Node(number, parts, self.control, memory, shown, self.logs) for number in range(n_nodes)]
+        # The tree changes while it is worked on, which an overlay would not like; folders on other
+        # disks are not part of it.
+        shown = [SOURCE, *(path for path in parts.folders if path.stat().st_dev != Path("/").stat().st_dev)]
+        self.nodes = [Node(number, parts, self.control, memory, shown, self.logs)
+                      for number in range(n_nodes)]
         self.api = self.control.api
         self.applied: list[str] = []  # manifests to delete, newest last
 
@@ -56,10 +60,9 @@ class Ring:
 
     def up(self) -> None:
         """Everything on for the first time: network, servers, images. Returns with Ready nodes."""
-        images = build_all(SOURCE / "build" / "cluster-images")
         lay_network(self.nodes)
         self._start()
-        for archive in images.values():
+        for archive in images().values():
             self.load_image(archive)
         self._settle()
 
@@ -126,7 +129,8 @@ class Ring:
         done = subprocess.run([self.parts["kubectl"], f"--kubeconfig={self.kubeconfig}", *argv], input=input,
                               capture_output=True, text=True, timeout=seconds)
         if check and done.returncode != 0:
-            raise AssertionError(f"kubectl {' '.join(argv)} exited with {done.returncode}: {done.stderr.strip()}")
+            raise AssertionError(f"kubectl {' '.join(argv)} exited with {done.returncode}: "
+                                 f"{done.stderr.strip()}")
         return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
     @property
@@ -142,26 +146,34 @@ class Ring:
     def delete(self, manifest: Manifest) -> None:
         """Deletes what a manifest names and waits until it is gone; a pod's containers have a second."""
         text = as_text(manifest)
-        self.kubectl("delete", "-f", "-", "--ignore-not-found", "--grace-period=1", "--timeout=60s", input=text)
+        self.kubectl("delete", "-f", "-", "--ignore-not-found", "--grace-period=1", "--timeout=60s",
+                     input=text)
         if text in self.applied:
             self.applied.remove(text)
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """What is applied in this block is deleted at its end, newest first, and daemons end."""
-        before = len(self.applied)
-        running = [len(node.daemons) for node in self.nodes]
+        """What is applied in this block is deleted at its end, newest first, and daemons end. Not so
+        when it was interrupted: then the ring goes as a whole."""
+        n_applied = len(self.applied)
+        n_daemons = [len(node.daemons) for node in self.nodes]
         try:
             yield
-        finally:
-            for text in reversed(self.applied[before:]):
-                self.delete(text)
-            for node, count in zip(self.nodes, running):
-                while len(node.daemons) > count:
-                    node.daemons.pop().stop()
+        except Exception:
+            self._give_back(n_applied, n_daemons)
+            raise
+        self._give_back(n_applied, n_daemons)
+
+    def _give_back(self, n_applied: int, n_daemons: list[int]) -> None:
+        for text in reversed(self.applied[n_applied:]):
+            self.delete(text)
+        for node, count in zip(self.nodes, n_daemons):
+            while len(node.daemons) > count:
+                node.daemons.pop().stop()
 
     def pod(self, name: str, namespace: str = "default") -> dict[str, Any] | None:
-        return self.api.find(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        found: dict[str, Any] | None = self.api.find(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        return found
 
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
         return list(self.api.get(f"/api/v1/namespaces/{namespace}/pods")["items"])
@@ -237,6 +249,16 @@ def lay_network(nodes: list[Node]) -> None:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     for node in nodes:
         run("ip", "route", "add", node.pods_network, "via", node.machine.address)
+
+
+def images() -> dict[str, Path]:
+    """The archives of the tests' own images, made when they are not there yet."""
+    try:
+        return local_images.build_all(SOURCE / "build" / "cluster-images")
+    except local_images.Missing as missing:
+        raise Missing(str(missing)) from None
+    except local_images.Trouble as trouble:
+        raise Trouble(str(trouble)) from None
 
 
 def pack(layout: Path) -> bytes:

@@ -43,10 +43,11 @@ class Server:
         deadline = time.monotonic() + self.seconds
         while not self.ready():
             if not self.running:
-                raise Trouble(f"{self.name} ended before it served: {self.last_line()} (all of it: {self.log})")
+                raise Trouble(f"{self.name} ended before it served; its last line was: "
+                              f"{self.last_line()} (all of it: {self.log})")
             if time.monotonic() > deadline:
-                raise Trouble(f"{self.name} does not serve after {self.seconds:.0f} s: {self.last_line()} "
-                              f"(all of it: {self.log})")
+                raise Trouble(f"{self.name} does not serve after {self.seconds:.0f} s; its last line was: "
+                              f"{self.last_line()} (all of it: {self.log})")
             time.sleep(0.02)
 
     @property
@@ -88,10 +89,10 @@ class Server:
 
 
 def check_port(port: int, name: str) -> None:
-    with socket.socket(socket.AF_INET6) as probe:
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("::", port))
+            probe.bind(("", port))
             return
         except OSError:
             pass

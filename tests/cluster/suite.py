@@ -51,10 +51,11 @@ def discover(wanted: list[str]) -> list[Test]:
     found = []
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(path.stem)
-        functions = [value for name, value in vars(module).items()
-                     if name.startswith("test_") and inspect.isfunction(value) and value.__module__ == path.stem]
+        functions = [value for name, value in vars(module).items() if name.startswith("test_")
+                     and inspect.isfunction(value) and value.__module__ == path.stem]
         for function in sorted(functions, key=lambda f: f.__code__.co_firstlineno):
-            found.append(Test(path.stem, function.__name__, bool(inspect.signature(function).parameters)))
+            needs_ring = bool(inspect.signature(function).parameters)
+            found.append(Test(path.stem, function.__name__, needs_ring))
     if wanted:
         found = [test for test in found if any(word in f"{test.module}.{test.name}" for word in wanted)]
     return found
