@@ -402,6 +402,37 @@ static int plan_gpu(struct change *change, const struct mig_node *node,
     return 1;
 }
 
+/* Drivers that hide profiles while MIG is off (R535), after a reboot that turned it off: without
+ * them nothing can be planned. *ret_again: look once more. */
+static int reveal_profiles(struct change *change, const struct mig_node *node,
+                           const struct mig_journal *journal, enum side side, bool *ret_again,
+                           struct err *err)
+{
+    for (size_t i = 0; i < journal->n_gpus; i++) {
+        const struct mig_journal_gpu *target = &journal->gpus[i];
+        const struct mig_layout *wanted = side == AFTER ? &target->after : &target->before;
+        const struct mig_gpu *gpu = find_gpu(node, target);
+        bool waits = false;
+
+        if (!gpu || gpu->problem || gpu->enabled || gpu->n_profiles > 0 || wanted->n_gis == 0)
+            continue;
+        const struct mig_gpu_plan none = { .gpu = gpu };
+        struct job job;
+        size_t n = 0;
+        make_job(change, &job, &n, &none);
+        int r = mig_worker_find(&job.worker, err);
+        if (r == 0)
+            r = mig_worker_set_mode(&job.worker, true, &waits, err);
+        if (r == 0 && waits)
+            r = err_set(err, EUCLEAN, "its MIG mode waits for a reset: nvidia-smi -r -i %s",
+                        gpu->bus_id);
+        if (r < 0)
+            return wrap_gpu(&job, r, err);
+        *ret_again = true;
+    }
+    return 0;
+}
+
 /* A mode that waits and is not wanted is taken back first: it would come with the next reset. */
 static int settle_pending(struct job *job, bool wanted, struct err *err)
 {
@@ -424,11 +455,16 @@ static int go_to(struct change *change, const struct mig_journal *journal, enum 
     struct mig_gpu_plan *plans = arena_new_array(&scratch, struct mig_gpu_plan, journal->n_gpus);
     struct job *jobs = arena_new_array(&scratch, struct job, journal->n_gpus);
     struct mig_node *node = NULL;
+    bool again = false;
     size_t n_jobs = 0;
 
     if (!plans || !jobs)
         return err_no_memory(err);
     int r = mig_look(change->nvml, &look, &scratch, &node, err);
+    if (r == 0)
+        r = reveal_profiles(change, node, journal, side, &again, err);
+    if (r == 0 && again)
+        r = mig_look(change->nvml, &look, &scratch, &node, err);
     for (size_t i = 0; r >= 0 && i < journal->n_gpus; i++) {
         const struct mig_journal_gpu *target = &journal->gpus[i];
 

@@ -9,6 +9,7 @@
 
 #include "mig_world.h"
 
+#include "base/mem.h"
 #include "gpu/mig_apply.h"
 #include "gpu/mig_journal.h"
 #include "gpu/nvml_table.h"
@@ -838,6 +839,22 @@ static void recovery_after_a_reboot_makes_what_was_wanted(void **state)
     check_no_leftovers(bench);
 }
 
+static void recovery_turns_mig_on_where_a_driver_hides_its_profiles_without(void **state)
+{
+    auto_bench bench = bench_new("h100-80gb");
+
+    SET(bench, "0@0 0@1");
+    PLAN(bench, "2@0");
+    assert_true(run_and_kill(bench, apply, 3, AFTER_CALL));
+    sim_state_lock(bench->world->sim);
+    bench->world->sim->mig_profiles_hidden = true;
+    sim_reboot(bench->world->sim);
+    sim_state_unlock(bench->world->sim);
+    assert_int_equal(recover(bench), 1);
+    assert_picture(bench, "2@0");
+    check_no_leftovers(bench);
+}
+
 static void lose_gpu(void *user, const struct mig_gpu *gpu, const struct mig_step *step, size_t i,
                      size_t n)
 {
@@ -1031,6 +1048,114 @@ static void gpus_that_are_gone_do_not_hold_up_those_that_are_there(void **state)
     check_no_leftovers(bench);
 }
 
+/* ---- without memory ---- */
+
+static void without_memory_one_side_or_the_other_is_left_or_a_journal(void **state)
+{
+    for (size_t s = 0; s < 2; s++) {
+        const struct story *story = &stories[s];
+        auto_bench bench = bench_new(story->gpus);
+        size_t n_stuck = 0, n_refused = 0;
+
+        for (unsigned long at = 1;; at++) {
+            bool after;
+            begin(bench, story);
+            mem_fail_from(at);
+            int r = apply(bench);
+            bool over = mem_count() < at;
+            mem_fail_from(0);
+            if (state_has(bench, MIG_JOURNAL_FILE)) {
+                assert_int_equal(r, -ENOTRECOVERABLE);
+                n_stuck++;
+                assert_int_equal(recover(bench), 1);
+            } else if (r < 0) {
+                n_refused++;
+            }
+            check_side(bench, story, &after);
+            check_no_leftovers(bench);
+            if (over)
+                break;
+        }
+        print_message("story %zu: %zu times refused, %zu times recovered\n", s, n_refused, n_stuck);
+        assert_true(n_refused + n_stuck > 0);
+    }
+}
+
+/* ---- several at once ---- */
+
+/* As a verb does it: under the lock, from what was left over to the outcome. */
+static int change_to(struct bench *bench, const char *const wishes[2])
+{
+    auto_(mig_lock_done) struct mig_lock lock = MIG_LOCK_NONE;
+
+    int r = mig_lock_take(bench->state_dir, &lock, &bench->err);
+    bench->options.lock = &lock;
+    if (r == 0)
+        r = recover(bench);
+    if (r >= 0) {
+        plan(bench, wishes, 2);
+        r = apply(bench);
+    }
+    bench->options.lock = NULL;
+    return r;
+}
+
+static void of_several_at_once_each_is_done_whole_or_refused(void **state)
+{
+    enum { PROCESSES = 3, ROUNDS = 20 };
+    static const char *const wishes[PROCESSES][2] = {
+        { "0@0 0@1 2@4", "4@0" },
+        { "1@0 0@2", "2@0 2@4" },
+        { "off", "0@6" },
+    };
+    auto_bench bench = bench_new("2xh100-80gb");
+    size_t n_done = 0, n_refused = 0;
+
+    for (size_t round = 0; round < ROUNDS; round++) {
+        pid_t children[PROCESSES];
+        int status;
+
+        for (size_t i = 0; i < PROCESSES; i++) {
+            children[i] = fork();
+            if (children[i] == 0) {
+                int r = change_to(bench, wishes[i]);
+                _exit(r == 0 ? 0 : r == -EBUSY ? 1 : 2);
+            }
+        }
+        for (size_t i = 0; i < PROCESSES; i++) {
+            assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+            assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+            n_done += WEXITSTATUS(status) == 0;
+            n_refused += WEXITSTATUS(status) == 1;
+        }
+        auto_(buf_done) struct buf now = BUF_MAX(KIB(4));
+        world_pictures(bench->world, false, &now);
+        bool known = false;
+        for (size_t i = 0; i < PROCESSES; i++) {
+            char wanted[64];
+            snprintf(wanted, sizeof(wanted), "%s | %s", wishes[i][0], wishes[i][1]);
+            known |= text_equal(buf_text(&now), wanted);
+        }
+        if (!known)
+            fail_msg("%s", buf_text(&now));
+        check_no_leftovers(bench);
+    }
+    print_message("%zu done, %zu refused\n", n_done, n_refused);
+    assert_true(n_done >= ROUNDS);
+}
+
+/* A writer that was killed leaves its unfinished file; the next one clears it away. */
+static void unfinished_journals_are_cleared_away(void **state)
+{
+    auto_bench bench = bench_new("h100-80gb");
+
+    write_state(bench, "." MIG_JOURNAL_FILE ".0123456789abcdef", SPAN("{\"version\": 1, "));
+    assert_int_equal(recover(bench), 0);
+    PLAN(bench, "0@0");
+    assert_int_equal(apply(bench), 0);
+    assert_false(state_has(bench, "." MIG_JOURNAL_FILE ".0123456789abcdef"));
+}
+
 /* ---- what it costs ---- */
 
 static void fifty_six_devices_take_few_calls(void **state)
@@ -1076,12 +1201,16 @@ int main(void)
         cmocka_unit_test(recovery_does_not_touch_what_is_held),
         cmocka_unit_test(recovery_that_can_go_nowhere_keeps_its_journal),
         cmocka_unit_test(recovery_after_a_reboot_makes_what_was_wanted),
+        cmocka_unit_test(recovery_turns_mig_on_where_a_driver_hides_its_profiles_without),
         cmocka_unit_test(a_gpu_that_is_lost_on_the_way_does_not_keep_the_others),
         cmocka_unit_test(any_call_that_fails_once_leaves_one_side_or_the_other),
         cmocka_unit_test(a_driver_that_fails_for_good_leaves_a_journal_to_recover_from),
         cmocka_unit_test(journals_that_make_no_sense_are_kept_aside_and_not_followed),
         cmocka_unit_test(truncated_journals_are_kept_aside),
         cmocka_unit_test(gpus_that_are_gone_do_not_hold_up_those_that_are_there),
+        cmocka_unit_test(without_memory_one_side_or_the_other_is_left_or_a_journal),
+        cmocka_unit_test(of_several_at_once_each_is_done_whole_or_refused),
+        cmocka_unit_test(unfinished_journals_are_cleared_away),
         cmocka_unit_test(fifty_six_devices_take_few_calls),
     };
 

@@ -177,6 +177,22 @@ static void profiles_are_told_in_every_generation_and_with_mig_off(void **test)
                      NVML_NOT_SUPPORTED);
 }
 
+/* Drivers of branch 535. */
+static void profiles_are_hidden_while_mig_is_off_where_told_so(void **test)
+{
+    auto_(bench_freep) struct bench *bench = bench_new("h100-80gb");
+    nvmlDevice_t gpu = bench_device(bench, 0);
+    struct nvml_gi_profile_info v1;
+    struct nvml_gi_profile_info_v2 v2 = { .version = 0x02000098 };
+
+    bench->node->mig_profiles_hidden = true;
+    assert_int_equal(CALL(nvmlDeviceGetGpuInstanceProfileInfo)(gpu, ENUM_1G, &v1),
+                     NVML_NOT_SUPPORTED);
+    assert_int_equal(CALL(nvmlDeviceGetGpuInstanceProfileInfoV)(gpu, ENUM_1G, &v2),
+                     NVML_NOT_SUPPORTED);
+    GOOD(CALL(nvmlDeviceGetGpuInstanceProfileInfo)(bench_mig_device(bench, 0), ENUM_1G, &v1));
+}
+
 /* As clients walk them: 0 up to INVALID_ARGUMENT; 17 must look absent. */
 static void walk_over_profiles_ends_where_it_should(void **test)
 {
@@ -616,6 +632,7 @@ int main(void)
         cmocka_unit_test(nothing_can_be_made_while_mig_is_off),
         cmocka_unit_test(changes_need_root),
         cmocka_unit_test(profiles_are_told_in_every_generation_and_with_mig_off),
+        cmocka_unit_test(profiles_are_hidden_while_mig_is_off_where_told_so),
         cmocka_unit_test(walk_over_profiles_ends_where_it_should),
         cmocka_unit_test(compute_profiles_of_two_slices_on_hopper),
         cmocka_unit_test(placements_are_counted_first_and_given_then),

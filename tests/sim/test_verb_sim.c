@@ -91,6 +91,7 @@ static void commands_change_what_they_say(void **state)
         "set 1 utilization=40",
         "mig 0 1g.10gb:2,3g.40gb",
         "set node three-slice-at-zero=on",
+        "set node mig-profiles-hidden=on",
         "process add 1 --pid 77 --memory 10GiB --sm=30 --name trainer --kind mps",
         "process add 0 --gi 7 --memory 1Gi",
         "fault add nvmlDeviceGet* --gpu 2 --after 3 --times 1 --code GPU_IS_LOST",
@@ -109,6 +110,7 @@ static void commands_change_what_they_say(void **state)
     assert_int_equal(node->gpus[1].power_mw, 300000);
     assert_int_equal(node->gpus[1].utilization_pct, 40);
     assert_true(node->placement_three_slice_at_zero);
+    assert_true(node->mig_profiles_hidden);
     assert_int_equal(node->gpus[0].mig_current, 1);
     assert_int_equal(node->processes[0].pid, 77);
     assert_int_equal(node->processes[0].kind, 2);

@@ -213,13 +213,16 @@ nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t device, struct nvml_device_att
     return device_attributes(__func__, device, attributes);
 }
 
-/* --- GPU instance profiles: answered with MIG off, too --------------------------------------- */
+/* --- GPU instance profiles: answered with MIG off, too, but by older drivers
+ * --------------------------------------- */
 
 static nvmlReturn_t find_gi_profile(const struct door *door, uint32_t profile,
                                     const struct sim_profile **ret)
 {
     if (profile >= NVML_N_GI_PROFILES)
         return NVML_INVALID_ARGUMENT;
+    if (door->state->mig_profiles_hidden && !door->gpu->mig_current)
+        return NVML_NOT_SUPPORTED;
     *ret = &door->gpu->profiles[profile];
     return (*ret)->supported ? NVML_SUCCESS : NVML_NOT_SUPPORTED;
 }

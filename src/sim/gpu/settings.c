@@ -297,6 +297,12 @@ static int set_three_slice(struct sim_state *state, uint32_t gpu, const char *va
     return read_switch(value, &state->placement_three_slice_at_zero, err);
 }
 
+static int set_profiles_hidden(struct sim_state *state, uint32_t gpu, const char *value,
+                               struct err *err)
+{
+    return read_switch(value, &state->mig_profiles_hidden, err);
+}
+
 /* --- the table ------------------------------------------------------------------------------- */
 
 #define AT(field) offsetof(struct sim_gpu, field)
@@ -402,6 +408,8 @@ static const struct setting settings[] = {
 
     NODE("driver-loaded", "on|off", "off: nvmlInit answers DRIVER_NOT_LOADED", set_driver_loaded),
     NODE("three-slice-at-zero", "on|off", "3g instances try memory slice 0 first", set_three_slice),
+    NODE("mig-profiles-hidden", "on|off", "MIG profiles are told only while MIG is on (R535)",
+         set_profiles_hidden),
 };
 
 const struct sim_key *sim_key_at(size_t i)
