@@ -17,10 +17,13 @@
 #include "net/grpc_server.h"
 #include "sim/node/kubelet.h"
 
+#define WITH_PREFERENCE ((struct plugin_options){ .preferred_allocation_available = true })
+
 /* A plugin with a fixed list, which notes what it was asked. */
 struct plugin {
     struct grpc_server *server;
     struct grpc_call *watch;
+    struct plugin_options options;
     const char *ids[8];
     const char *health[8];
     size_t n;
@@ -124,6 +127,14 @@ static void on_allocate(struct grpc_call *call, struct span bytes, void *user)
     grpc_call_reply(call, buf_span(&answer));
 }
 
+static void on_options(struct grpc_call *call, struct span request, void *user)
+{
+    auto_(buf_done) struct buf answer = BUF_MAX(KIB(1));
+
+    plugin_options_encode(&((struct plugin *)user)->options, &answer);
+    grpc_call_reply(call, buf_span(&answer));
+}
+
 static void on_prestart(struct grpc_call *call, struct span bytes, void *user)
 {
     auto_(arena_done) struct arena arena = ARENA_MAX(MIB(4));
@@ -135,6 +146,7 @@ static void on_prestart(struct grpc_call *call, struct span bytes, void *user)
 }
 
 static const struct grpc_method methods[] = {
+    { PLUGIN_PATH_OPTIONS, GRPC_UNARY, on_options },
     { PLUGIN_PATH_LIST, GRPC_SERVER_STREAM, on_watch },
     { PLUGIN_PATH_PREFER, GRPC_UNARY, on_prefer },
     { PLUGIN_PATH_ALLOCATE, GRPC_UNARY, on_allocate },
@@ -160,6 +172,7 @@ static void start_plugin(struct world *world)
     char path[128];
 
     plugin->n = 4;
+    plugin->options = WITH_PREFERENCE;
     for (size_t i = 0; i < 4; i++) {
         plugin->ids[i] = (const char *[]){ "a", "b", "c", "d" }[i];
         plugin->health[i] = PLUGIN_HEALTHY;
@@ -186,13 +199,12 @@ static void on_registered(void *user, const struct grpc_status *status, struct s
 }
 
 static struct register_answer register_as(struct world *world, const char *version,
-                                          const char *resource,
-                                          struct plugin_options plugin_options)
+                                          const char *resource)
 {
     static const struct grpc_call_options call = { .path = PLUGIN_PATH_REGISTER };
     auto_(grpc_client_freep) struct grpc_client *client = NULL;
     auto_(buf_done) struct buf bytes = BUF_MAX(KIB(4));
-    struct register_request request = { version, "t.sock", resource, plugin_options };
+    struct register_request request = { version, "t.sock", resource, {} };
     struct register_answer answer = {};
 
     register_request_encode(&request, &bytes);
@@ -230,12 +242,9 @@ static int tear_down(void **state)
     return 0;
 }
 
-#define WITH_PREFERENCE ((struct plugin_options){ .preferred_allocation_available = true })
-
 static void register_plugin(struct world *world)
 {
-    assert_int_equal(register_as(world, "v1beta1", "example.com/dev", WITH_PREFERENCE).code,
-                     GRPC_OK);
+    assert_int_equal(register_as(world, "v1beta1", "example.com/dev").code, GRPC_OK);
 }
 
 static void on_admitted(void *user, const char *reason, const char *message)
@@ -304,19 +313,16 @@ static void a_plugin_that_registers_makes_capacity(void **state)
 static void a_wrong_registration_is_refused_in_the_kubelets_words(void **state)
 {
     struct world *world = *state;
-    struct register_answer answer =
-        register_as(world, "v1alpha1", "example.com/dev", WITH_PREFERENCE);
+    struct register_answer answer = register_as(world, "v1alpha1", "example.com/dev");
 
     assert_int_equal(answer.code, GRPC_UNKNOWN);
     assert_string_equal(answer.message,
                         "requested API version \"v1alpha1\" is not supported by kubelet. "
                         "Supported version is [\"v1beta1\"]");
-    answer = register_as(world, "v1beta1", "plainname", WITH_PREFERENCE);
+    answer = register_as(world, "v1beta1", "plainname");
     assert_string_equal(answer.message, "the ResourceName \"plainname\" is invalid");
-    assert_int_equal(register_as(world, "v1beta1", "kubernetes.io/x", WITH_PREFERENCE).code,
-                     GRPC_UNKNOWN);
-    assert_int_equal(register_as(world, "v1beta1", "requests.x/y", WITH_PREFERENCE).code,
-                     GRPC_UNKNOWN);
+    assert_int_equal(register_as(world, "v1beta1", "kubernetes.io/x").code, GRPC_UNKNOWN);
+    assert_int_equal(register_as(world, "v1beta1", "requests.x/y").code, GRPC_UNKNOWN);
     assert_int_equal(sim_kubelet_n_registrations(world->kubelet), 0);
 }
 
@@ -340,8 +346,8 @@ static void a_plugin_without_preferences_is_not_asked(void **state)
 {
     struct world *world = *state;
 
-    assert_int_equal(
-        register_as(world, "v1beta1", "example.com/dev", (struct plugin_options){}).code, GRPC_OK);
+    world->plugin.options = (struct plugin_options){};
+    register_plugin(world);
     admit_one(world, "p1", &two);
     assert_string_equal(world->plugin.log, "allocate(a,b)");
 }
@@ -362,10 +368,8 @@ static void prestart_is_called_only_for_who_asked_for_it(void **state)
 {
     struct world *world = *state;
 
-    assert_int_equal(
-        register_as(world, "v1beta1", "example.com/dev", (struct plugin_options){ true, false })
-            .code,
-        GRPC_OK);
+    world->plugin.options = (struct plugin_options){ .pre_start_required = true };
+    register_plugin(world);
     admit_one(world, "p1", &one);
     assert_string_equal(world->plugin.log, "allocate(a) prestart(a)");
 }
@@ -481,9 +485,89 @@ static void the_newest_registration_answers(void **state)
     register_plugin(world);
     assert_ptr_not_equal(world->plugin.watch, first);
     expect_capacity(world, 2, 2);
-    grpc_call_end(first, GRPC_OK, NULL); /* the old stream says no more, and nobody minds */
+}
+
+static void an_old_stream_that_ends_takes_the_newest_registration_with_it(void **state)
+{
+    struct world *world = *state;
+    struct grpc_call *first;
+
+    register_plugin(world);
+    first = world->plugin.watch;
+    register_plugin(world);
+    grpc_call_end(first, GRPC_OK, NULL);
     settle(world);
-    expect_capacity(world, 2, 2);
+    expect_capacity(world, 4, 0);
+    assert_null(world->plugin.watch); /* the new plugin can see it */
+    admit_one(world, "p1", &one);
+    assert_non_null(strstr(world->message, "no healthy devices present"));
+    register_plugin(world);
+    expect_capacity(world, 4, 4);
+}
+
+static void a_plugin_that_cannot_be_dialled_is_refused_after_ten_seconds(void **state)
+{
+    static const struct grpc_call_options call = { .path = PLUGIN_PATH_REGISTER };
+    struct world *world = *state;
+    auto_(grpc_client_freep) struct grpc_client *client = NULL;
+    auto_(buf_done) struct buf bytes = BUF_MAX(KIB(4));
+    struct register_request request = { "v1beta1", "nobody.sock", "example.com/dev", {} };
+    struct register_answer answer = {};
+    size_t n;
+
+    register_request_encode(&request, &bytes);
+    assert_int_equal(
+        grpc_client_new(world->loop, sim_kubelet_socket(world->kubelet), NULL, &client, NULL), 0);
+    assert_int_equal(
+        grpc_client_unary(client, &call, buf_span(&bytes), on_registered, &answer, NULL, NULL), 0);
+    settle(world);
+    assert_false(answer.done);
+    for (int i = 0; i < 11; i++) {
+        loop_advance_ms(world->loop, 1000);
+        settle(world);
+    }
+    assert_true(answer.done);
+    assert_int_equal(answer.code, GRPC_UNKNOWN);
+    assert_string_equal(answer.message, "failed to dial device plugin: context deadline exceeded");
+    sim_kubelet_capacity(world->kubelet, &n);
+    assert_int_equal(n, 0);
+    assert_int_equal(sim_kubelet_n_registrations(world->kubelet), 0);
+}
+
+static void a_pod_that_comes_again_keeps_its_devices_or_is_turned_away(void **state)
+{
+    struct world *world = *state;
+
+    register_plugin(world);
+    admit_one(world, "p1", &two);
+    sim_kubelet_free(world->kubelet);
+    start_kubelet(world);
+    sim_kubelet_pod_running(world->kubelet, "p1");
+    admit_one(world, "p0", &one); /* too early: the plugin is not there */
+    assert_string_equal(world->message,
+                        "Allocate failed due to no healthy devices present; cannot allocate "
+                        "unhealthy devices example.com/dev, which is unexpected");
+    grpc_server_free(world->plugin.server);
+    start_plugin(world);
+    register_plugin(world);
+    sim_kubelet_free(world->kubelet);
+    start_kubelet(world);
+    sim_kubelet_pod_running(world->kubelet, "p1");
+    grpc_server_free(world->plugin.server);
+    start_plugin(world);
+    register_plugin(world);
+    world->plugin.log[0] = '\0';
+    admit_one(world, "p1", &two);
+    assert_string_equal(world->reason, "");
+    assert_string_equal(world->plugin.log, "");
+    world->plugin.health[0] = PLUGIN_UNHEALTHY;
+    send_list(&world->plugin);
+    settle(world);
+    admit_one(world, "p1", &two);
+    assert_string_equal(
+        world->message,
+        "Allocate failed due to previously allocated devices are no longer healthy; "
+        "cannot allocate unhealthy devices example.com/dev, which is unexpected");
 }
 
 static void a_restart_keeps_what_running_pods_hold(void **state)
@@ -502,7 +586,7 @@ static void a_restart_keeps_what_running_pods_hold(void **state)
     expect_capacity(world, 0, 0);
     sim_kubelet_pod_running(world->kubelet, "p1");
     admit_one(world, "p0", &one);
-    assert_non_null(strstr(world->message, "cannot allocate unregistered device example.com/dev"));
+    assert_non_null(strstr(world->message, "cannot allocate unhealthy devices example.com/dev"));
     grpc_server_free(world->plugin.server);
     start_plugin(world);
     register_plugin(world);
@@ -552,6 +636,9 @@ int main(void)
         TEST(a_resource_nobody_offers_is_none_of_its_business),
         TEST(a_plugin_that_goes_takes_its_capacity_in_two_steps),
         TEST(the_newest_registration_answers),
+        TEST(an_old_stream_that_ends_takes_the_newest_registration_with_it),
+        TEST(a_plugin_that_cannot_be_dialled_is_refused_after_ten_seconds),
+        TEST(a_pod_that_comes_again_keeps_its_devices_or_is_turned_away),
         TEST(a_restart_keeps_what_running_pods_hold),
         TEST(a_damaged_checkpoint_means_an_empty_start),
     };

@@ -67,6 +67,7 @@ int device_book_update(struct device_book *book, struct span message, struct err
     book->arena = arena;
     arena = ARENA_MAX(0);
     book->list = list;
+    book->known = true;
     book->listed = true;
     book->gone = false;
     return 0;
@@ -83,6 +84,7 @@ void device_book_forget(struct device_book *book)
     arena_done(&book->arena);
     book->arena = ARENA_MAX(MESSAGE_ARENA_BYTES);
     book->list = (struct device_list){};
+    book->known = false;
     book->gone = true;
 }
 
@@ -93,17 +95,22 @@ static int by_resource(const void *a, const void *b)
     return strcmp(left->resource, right->resource);
 }
 
+/* A resource counts from its first list on. It never disappears again: the node's status keeps a
+ * forgotten one as zero. */
 const struct sim_capacity *device_books_capacity(struct device_books *books, size_t *ret_n)
 {
+    books->n_capacity = 0;
     for (size_t i = 0; i < books->n_books; i++) {
         const struct device_book *book = &books->books[i];
-        struct sim_capacity *line = &books->capacity[i];
+        struct sim_capacity *line = &books->capacity[books->n_capacity];
 
+        if (!book->known && !book->gone)
+            continue;
         *line = (struct sim_capacity){ .resource = book->resource, .capacity = book->list.n };
         for (size_t d = 0; book->alive && d < book->list.n; d++)
             line->allocatable += is_healthy(&book->list.items[d]);
+        books->n_capacity++;
     }
-    books->n_capacity = books->n_books;
     qsort(books->capacity, books->n_capacity, sizeof(books->capacity[0]), by_resource);
     *ret_n = books->n_capacity;
     return books->capacity;
@@ -138,6 +145,14 @@ static struct device_grant *grant_find(struct device_books *books, const char *u
             text_equal(grant->grant.resource, resource))
             return grant;
     return NULL;
+}
+
+static bool is_granted(const struct device_books *books, const char *resource)
+{
+    for (const struct device_grant *grant = books->grants; grant; grant = grant->next)
+        if (text_equal(grant->grant.resource, resource))
+            return true;
+    return false;
 }
 
 /* Marks every id that a grant holds; those of the pod's own init containers go to `reusable`. */
@@ -184,22 +199,36 @@ int device_books_choose(struct device_books *books, const struct sim_pod *pod,
     const struct device_book *book = device_book_find(books, request->resource);
     const struct device_grant *own =
         grant_find(books, pod->uid, container->name, request->resource);
-    auto_(map_done) struct map held = {}, reusable = {};
-    uint32_t n_healthy = 0, n_free = 0;
+    auto_(map_done) struct map held = {}, reusable = {}, healthy = {};
+    uint32_t n_free = 0;
 
-    /* A resource that no plugin ever offered is no business of the device manager. */
-    if (!book || request->count == 0 || own) {
+    /* A resource that no plugin offers and no container holds is no business of the device
+     * manager. */
+    if (!book || (!book->known && !is_granted(books, request->resource))) {
         ret->nothing_to_do = true;
         return 0;
     }
-    if (!book->listed && book->list.n == 0)
+    if (!book->known)
         return err_set(err, ENODEV, "cannot allocate unregistered device %s", request->resource);
     for (size_t i = 0; book->alive && i < book->list.n; i++)
-        n_healthy += is_healthy(&book->list.items[i]);
-    if (n_healthy == 0)
+        if (is_healthy(&book->list.items[i]) &&
+            map_set(&healthy, book->list.items[i].id, books) < 0)
+            return err_no_memory(err);
+    if (healthy.n_live == 0)
         return err_set(err, ENODEV,
                        "no healthy devices present; cannot allocate unhealthy devices %s",
                        request->resource);
+    /* A pod that comes again, after the machine was off: it gets what it had, or nothing. */
+    for (size_t i = 0; own && i < own->grant.n_ids; i++)
+        if (!map_has(&healthy, own->grant.ids[i]))
+            return err_set(err, ENODEV,
+                           "previously allocated devices are no longer healthy; cannot allocate "
+                           "unhealthy devices %s",
+                           request->resource);
+    if (own || request->count == 0) {
+        ret->nothing_to_do = true;
+        return 0;
+    }
     if (mark_held(books, pod->uid, request->resource, &held, &reusable) < 0)
         return err_no_memory(err);
 
@@ -254,39 +283,102 @@ int device_choice_finish(const struct device_choice *choice, const struct id_lis
     return 0;
 }
 
-int device_books_grant(struct device_books *books, const char *pod_uid,
-                       const struct sim_container *container, const char *resource,
-                       const struct id_list *ids, struct span response, struct err *err)
+/* Copies places and, once each, their ids. */
+static int copy_places(struct device_grant *grant, const struct device_place *places, size_t n)
+{
+    auto_(map_done) struct map seen = {};
+    const char **ids = arena_new_array(&grant->arena, const char *, MAX(n, 1));
+
+    grant->places = arena_new_array(&grant->arena, struct device_place, MAX(n, 1));
+    if (!ids || !grant->places)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        const char *id = map_get(&seen, places[i].id);
+
+        if (!id) {
+            id = ids[grant->grant.n_ids] = arena_strdup(&grant->arena, places[i].id);
+            if (!id || map_set(&seen, id, (void *)id) < 0)
+                return -ENOMEM;
+            grant->grant.n_ids++;
+        }
+        grant->places[grant->n_places++] = (struct device_place){ id, places[i].node };
+    }
+    grant->grant.ids = ids;
+    return 0;
+}
+
+static void append(struct device_books *books, struct device_grant *grant)
+{
+    if (books->last_grant)
+        books->last_grant->next = grant;
+    else
+        books->grants = grant;
+    books->last_grant = grant;
+}
+
+int device_books_restore(struct device_books *books, const char *pod_uid, const char *container,
+                         const char *resource, const struct device_place *places, size_t n_places,
+                         struct span response, struct err *err)
 {
     struct device_grant *grant = calloc(1, sizeof(*grant));
 
     if (!grant)
         return err_no_memory(err);
     grant->arena = ARENA_MAX(MESSAGE_ARENA_BYTES);
-    grant->reusable = container->init;
     struct sim_grant *g = &grant->grant;
-    const char **copies = arena_new_array(&grant->arena, const char *, MAX(ids->n, 1));
     char *bytes = arena_spandup(&grant->arena, response);
-    bool ok = copies && bytes;
 
     g->pod_uid = arena_strdup(&grant->arena, pod_uid);
-    g->container = arena_strdup(&grant->arena, container->name);
+    g->container = arena_strdup(&grant->arena, container);
     g->resource = arena_strdup(&grant->arena, resource);
-    for (size_t i = 0; ok && i < ids->n; i++)
-        ok = (copies[i] = arena_strdup(&grant->arena, ids->items[i])) != NULL;
-    if (!ok || !g->pod_uid || !g->container || !g->resource) {
+    if (!bytes || !g->pod_uid || !g->container || !g->resource ||
+        copy_places(grant, places, n_places) < 0) {
         grant_free(grant);
         return err_no_memory(err);
     }
-    g->ids = copies;
-    g->n_ids = ids->n;
     g->response = (struct span){ .ptr = bytes, .len = response.len };
-    if (books->last_grant)
-        books->last_grant->next = grant;
-    else
-        books->grants = grant;
-    books->last_grant = grant;
+    append(books, grant);
     return 0;
+}
+
+/* Where the list says that a device is. */
+static int add_places(struct arena *arena, const struct device_book *book, const char *id,
+                      struct device_place **places, size_t *n)
+{
+    const struct listed_device *device = NULL;
+    size_t n_nodes;
+
+    for (size_t i = 0; book && !device && i < book->list.n; i++)
+        if (text_equal(book->list.items[i].id, id))
+            device = &book->list.items[i];
+    n_nodes = device && device->has_topology ? device->n_numa_nodes : 0;
+    for (size_t i = 0; i < MAX(n_nodes, 1); i++) {
+        struct device_place *place = arena_push(arena, places, n);
+
+        if (!place)
+            return -ENOMEM;
+        *place = (struct device_place){ id, n_nodes > 0 ? device->numa_nodes[i] : -1 };
+    }
+    return 0;
+}
+
+int device_books_grant(struct device_books *books, const char *pod_uid,
+                       const struct sim_container *container, const char *resource,
+                       const struct id_list *ids, struct span response, struct err *err)
+{
+    const struct device_book *book = device_book_find(books, resource);
+    auto_(arena_done) struct arena arena = ARENA_MAX(MESSAGE_ARENA_BYTES);
+    struct device_place *places = NULL;
+    size_t n = 0;
+
+    for (size_t i = 0; i < ids->n; i++)
+        if (add_places(&arena, book, ids->items[i], &places, &n) < 0)
+            return err_no_memory(err);
+    int r =
+        device_books_restore(books, pod_uid, container->name, resource, places, n, response, err);
+    if (r == 0)
+        books->last_grant->reusable = container->init;
+    return r;
 }
 
 uint32_t device_books_held(const struct device_books *books, const char *resource)

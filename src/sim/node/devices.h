@@ -15,6 +15,7 @@
 /* One resource: the newest list of its plugin. */
 struct device_book {
     char *resource;     /* owned */
+    bool known;         /* has been listed, now or before a restart, and is not forgotten */
     bool alive;         /* its plugin is connected: its devices can be allocated */
     bool listed;        /* a list has arrived since the last registration */
     bool gone;          /* away for so long that the capacity is zero, too */
@@ -22,9 +23,17 @@ struct device_book {
     struct device_list list;
 };
 
+/* A device and its NUMA node, -1 for none. A device of two nodes has two places. */
+struct device_place {
+    const char *id;
+    int64_t node;
+};
+
 /* What one container holds of one resource. */
 struct device_grant {
     struct sim_grant grant; /* strings owned by the arena below */
+    size_t n_places;
+    struct device_place *places; /* of the ids, as they were when they were given away */
     struct arena arena;
     bool reusable; /* held by an init container: later containers of its pod take it over */
     struct device_grant *next;
@@ -85,6 +94,11 @@ struct device_choice {
                                      const struct sim_container *container, const char *resource,
                                      const struct id_list *ids, struct span response,
                                      struct err *err);
+/* The same from an older kubelet's notes. */
+[[nodiscard]] int device_books_restore(struct device_books *books, const char *pod_uid,
+                                       const char *container, const char *resource,
+                                       const struct device_place *places, size_t n_places,
+                                       struct span response, struct err *err);
 
 /* How many devices of a resource running pods hold, for the kubelet's last check. */
 uint32_t device_books_held(const struct device_books *books, const char *resource);

@@ -21,7 +21,10 @@ struct endpoint {
     struct sim_kubelet *kubelet; /* borrowed, outlives us */
     char *resource;              /* owned */
     struct plugin_options options;
-    struct grpc_client *client; /* owned */
+    struct grpc_client *client; /* owned; NULL once we let go */
+    struct grpc_call *call;     /* the Register that waits for its answer */
+    bool connected;             /* the plugin told its options: the registration counts */
+    bool stopped;               /* … and its list has ended */
     struct timer gone;
     struct timer bury; /* frees the endpoint from the loop, not from inside its own callback */
     struct endpoint *next;
@@ -36,7 +39,8 @@ struct admission {
     struct arena arena;
     struct device_choice choice;
     struct id_list ids;
-    struct endpoint *endpoint; /* being asked */
+    struct endpoint *endpoint; /* of the request we are at */
+    bool asking;               /* it has a call of ours */
     bool starting;             /* all is allocated; PreStartContainer is being called */
     struct admission *next;
 };
@@ -74,11 +78,13 @@ static void save(struct sim_kubelet *kubelet)
 
 /* ---- plugins ---- */
 
+static void admission_lost(struct sim_kubelet *kubelet, const struct endpoint *endpoint);
+
 /* The endpoint that answers for a resource: the newest registration. */
 static struct endpoint *endpoint_of(struct sim_kubelet *kubelet, const char *resource)
 {
     for (struct endpoint *e = kubelet->endpoints; e; e = e->next)
-        if (text_equal(e->resource, resource))
+        if (e->connected && text_equal(e->resource, resource))
             return e;
     return NULL;
 }
@@ -92,15 +98,24 @@ static void endpoint_free(struct endpoint *endpoint)
     free(endpoint);
 }
 
-static void on_bury(struct timer *timer, void *user)
+static void endpoint_unlink(struct endpoint *endpoint)
 {
-    struct endpoint *endpoint = user;
     struct endpoint **link = &endpoint->kubelet->endpoints;
 
     while (*link != endpoint)
         link = &(*link)->next;
     *link = endpoint->next;
-    endpoint_free(endpoint);
+}
+
+static void on_bury(struct timer *timer, void *user)
+{
+    endpoint_unlink(user);
+    endpoint_free(user);
+}
+
+static void endpoint_bury(struct endpoint *endpoint)
+{
+    loop_defer(endpoint->kubelet->loop, &endpoint->bury, on_bury, endpoint);
 }
 
 static void on_gone(struct timer *timer, void *user)
@@ -132,26 +147,98 @@ static void on_list(void *user, struct span message)
     changed(kubelet);
 }
 
-static void on_list_end(void *user, const struct grpc_status *status)
+/* The newest registration counts no more: its devices are unhealthy, and later forgotten. */
+static void endpoint_stop(struct endpoint *endpoint)
 {
-    struct endpoint *endpoint = user;
     struct sim_kubelet *kubelet = endpoint->kubelet;
     struct device_book *book = device_book_find(&kubelet->books, endpoint->resource);
 
-    if (endpoint_of(kubelet, endpoint->resource) != endpoint) {
-        loop_defer(kubelet->loop, &endpoint->bury, on_bury, endpoint);
-        return;
-    }
+    endpoint->stopped = true;
     if (book)
         device_book_lost(book);
     timer_start(&endpoint->gone, kubelet->loop, SIM_KUBELET_GONE_MS, on_gone, endpoint);
     changed(kubelet);
 }
 
-static int endpoint_new(struct sim_kubelet *kubelet, const struct register_request *request,
-                        struct err *err)
+/*
+ * The kubelet keeps its plugins by resource. When a stream ends it lets go of whoever is on record
+ * for that resource, and after a second registration that is not the one whose stream ended: the
+ * new plugin is dropped with the old one, and has to register once more.
+ */
+static void on_list_end(void *user, const struct grpc_status *status)
+{
+    struct endpoint *endpoint = user;
+    struct sim_kubelet *kubelet = endpoint->kubelet;
+    struct endpoint *newest = endpoint_of(kubelet, endpoint->resource);
+
+    if (newest && newest != endpoint && !newest->stopped) {
+        grpc_client_free(steal(newest->client));
+        admission_lost(kubelet, newest);
+    }
+    if (newest && !newest->stopped)
+        endpoint_stop(newest);
+    if (newest != endpoint)
+        endpoint_bury(endpoint);
+}
+
+static void on_call_cancelled(struct grpc_call *call, void *user)
+{
+    ((struct endpoint *)user)->call = NULL;
+}
+
+static void endpoint_refuse(struct endpoint *endpoint, const char *sentence)
+{
+    if (endpoint->call)
+        grpc_call_end(steal(endpoint->call), GRPC_UNKNOWN, sentence);
+    endpoint_bury(endpoint);
+}
+
+/* The plugin answers, so the registration counts and its list is asked for. */
+static void on_options(void *user, const struct grpc_status *status, struct span response)
 {
     static const struct grpc_call_options watch = { .path = PLUGIN_PATH_LIST };
+    struct endpoint *endpoint = user;
+    struct sim_kubelet *kubelet = endpoint->kubelet;
+    auto_(arena_done) struct arena arena = ARENA_MAX(KIB(4));
+    struct device_book *book;
+    struct err err = {};
+    char text[512];
+
+    if (status->code == GRPC_DEADLINE_EXCEEDED || status->code == GRPC_UNAVAILABLE) {
+        endpoint_refuse(endpoint, "failed to dial device plugin: context deadline exceeded");
+        return;
+    }
+    if (status->code != GRPC_OK) {
+        snprintf(text, sizeof(text),
+                 "failed to get device plugin options: rpc error: code = %s desc = %s",
+                 grpc_code_name(status->code), status->message);
+        endpoint_refuse(endpoint, text);
+        return;
+    }
+    if (plugin_options_decode(response, &arena, &endpoint->options, &err) < 0 ||
+        device_book_open(&kubelet->books, endpoint->resource, &book, &err) < 0 ||
+        grpc_client_stream(endpoint->client, &watch, SPAN(""), on_list, on_list_end, endpoint, NULL,
+                           &err) < 0) {
+        endpoint_refuse(endpoint, err.text);
+        return;
+    }
+    endpoint_unlink(endpoint);
+    endpoint->next = kubelet->endpoints;
+    kubelet->endpoints = endpoint;
+    endpoint->connected = true;
+    book->listed = false;
+    kubelet->n_registrations++;
+    if (endpoint->call)
+        grpc_call_reply(steal(endpoint->call), SPAN(""));
+}
+
+/* Dials before it answers. */
+static int endpoint_new(struct sim_kubelet *kubelet, const struct register_request *request,
+                        struct grpc_call *call, struct err *err)
+{
+    static const struct grpc_call_options options = { .path = PLUGIN_PATH_OPTIONS,
+                                                      .timeout_ms = SIM_KUBELET_DIAL_MS,
+                                                      .wait_for_ready = true };
     struct grpc_client_options how = { .connect_timeout_ms = SIM_KUBELET_DIAL_MS };
     struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
     char path[512];
@@ -160,17 +247,18 @@ static int endpoint_new(struct sim_kubelet *kubelet, const struct register_reque
         return err_no_memory(err);
     snprintf(path, sizeof(path), "%s/%s", kubelet->dir, request->endpoint);
     endpoint->kubelet = kubelet;
-    endpoint->options = request->options;
     endpoint->resource = strdup(request->resource_name);
     int r = endpoint->resource ? grpc_client_new(kubelet->loop, path, &how, &endpoint->client, err)
                                : err_no_memory(err);
     if (r == 0)
-        r = grpc_client_stream(endpoint->client, &watch, SPAN(""), on_list, on_list_end, endpoint,
-                               NULL, err);
+        r = grpc_client_unary(endpoint->client, &options, SPAN(""), on_options, endpoint, NULL,
+                              err);
     if (r < 0) {
         endpoint_free(endpoint);
         return r;
     }
+    endpoint->call = call;
+    grpc_call_on_cancel(call, on_call_cancelled, endpoint);
     endpoint->next = kubelet->endpoints;
     kubelet->endpoints = endpoint;
     return 0;
@@ -191,7 +279,6 @@ static void on_register(struct grpc_call *call, struct span bytes, void *user)
     struct sim_kubelet *kubelet = user;
     auto_(arena_done) struct arena arena = ARENA_MAX(KIB(256));
     struct register_request request;
-    struct device_book *book;
     struct err err = {};
     char text[512];
 
@@ -212,15 +299,8 @@ static void on_register(struct grpc_call *call, struct span bytes, void *user)
         grpc_call_end(call, GRPC_UNKNOWN, text);
         return;
     }
-    if (strchr(request.endpoint, '/') ||
-        device_book_open(&kubelet->books, request.resource_name, &book, &err) < 0 ||
-        endpoint_new(kubelet, &request, &err) < 0) {
+    if (strchr(request.endpoint, '/') || endpoint_new(kubelet, &request, call, &err) < 0)
         grpc_call_end(call, GRPC_UNKNOWN, err.code ? err.text : "the endpoint must be a file name");
-        return;
-    }
-    book->listed = false;
-    kubelet->n_registrations++;
-    grpc_call_reply(call, SPAN(""));
 }
 
 /* ---- pods ---- */
@@ -266,6 +346,14 @@ PRINTF(2, 3) static void admission_refuse(struct sim_kubelet *kubelet, const cha
     admission_finish(kubelet, "UnexpectedAdmissionError", message);
 }
 
+/* We let go of a plugin that was being asked. */
+static void admission_lost(struct sim_kubelet *kubelet, const struct endpoint *endpoint)
+{
+    if (kubelet->queue && kubelet->queue->asking && kubelet->queue->endpoint == endpoint)
+        admission_refuse(
+            kubelet, "rpc error: code = Canceled desc = grpc: the client connection is closing");
+}
+
 static const struct sim_container *container_of_admission(const struct admission *admission)
 {
     return &admission->pod->containers[admission->container];
@@ -285,6 +373,7 @@ static void on_allocated(void *user, const struct grpc_status *status, struct sp
     struct allocate_response answer;
     struct err err = {};
 
+    admission->asking = false;
     if (status->code != GRPC_OK) {
         admission_refuse(kubelet, "rpc error: code = %s desc = %s", grpc_code_name(status->code),
                          status->message);
@@ -328,6 +417,7 @@ static void admission_allocate(struct sim_kubelet *kubelet, struct admission *ad
     }
     struct allocate_request request = { .n = 1, .items = &admission->ids };
     allocate_request_encode(&request, &bytes);
+    admission->asking = true;
     if (bytes.failed || grpc_client_unary(admission->endpoint->client, &call, buf_span(&bytes),
                                           on_allocated, kubelet, NULL, &err) < 0)
         admission_refuse(kubelet, "%s", err.code ? err.text : "a request that is too large");
@@ -340,6 +430,7 @@ static void on_preferred(void *user, const struct grpc_status *status, struct sp
     struct preferred_response answer;
     struct err err = {};
 
+    admission->asking = false;
     if (status->code != GRPC_OK) {
         admission_refuse(
             kubelet,
@@ -371,6 +462,7 @@ static void admission_prefer(struct sim_kubelet *kubelet, struct admission *admi
     struct err err = {};
 
     preferred_request_encode(&request, &bytes);
+    admission->asking = true;
     if (bytes.failed || grpc_client_unary(admission->endpoint->client, &call, buf_span(&bytes),
                                           on_preferred, kubelet, NULL, &err) < 0)
         admission_refuse(kubelet, "%s", err.code ? err.text : "a request that is too large");
@@ -380,6 +472,7 @@ static void on_prestarted(void *user, const struct grpc_status *status, struct s
 {
     struct sim_kubelet *kubelet = user;
 
+    kubelet->queue->asking = false;
     if (status->code != GRPC_OK) {
         char text[4096];
 
@@ -402,7 +495,7 @@ static bool admission_prestart(struct sim_kubelet *kubelet, struct admission *ad
     auto_(buf_done) struct buf bytes = BUF_MAX(MESSAGE_MAX_BYTES);
     struct err err = {};
 
-    if (!endpoint || !endpoint->options.pre_start_required)
+    if (!endpoint || endpoint->stopped || !endpoint->options.pre_start_required)
         return false;
     for (const struct device_grant *grant = kubelet->books.grants; grant; grant = grant->next) {
         struct id_list ids = { .n = grant->grant.n_ids, .items = (const char **)grant->grant.ids };
@@ -412,6 +505,8 @@ static bool admission_prestart(struct sim_kubelet *kubelet, struct admission *ad
             !text_equal(grant->grant.resource, request->resource))
             continue;
         prestart_request_encode(&ids, &bytes);
+        admission->endpoint = endpoint;
+        admission->asking = true;
         return grpc_client_unary(endpoint->client, &call, buf_span(&bytes), on_prestarted, kubelet,
                                  NULL, &err) == 0;
     }
@@ -676,6 +771,8 @@ uint32_t sim_kubelet_n_registrations(const struct sim_kubelet *kubelet)
 bool sim_kubelet_settled(const struct sim_kubelet *kubelet)
 {
     for (const struct endpoint *e = kubelet->endpoints; e; e = e->next) {
+        if (!e->connected)
+            continue;
         const struct device_book *book =
             device_book_find((struct device_books *)&kubelet->books, e->resource);
 

@@ -7,8 +7,7 @@
  * gave away in a checkpoint in its directory, so that a new stand-in on the same directory is that
  * kubelet restarted.
  *
- * Where it differs on purpose: capacity is told at once and not every ten seconds; the checksum of
- * the checkpoint is its own (Go's is an accident of Go's printing), so neither reads the other's.
+ * Where it differs on purpose: capacity is told at once and not every ten seconds.
  *
  * Everything happens on the loop's thread. Callbacks may call back.
  */
