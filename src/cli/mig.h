@@ -23,7 +23,9 @@
 #include "share/mig_plan.h"
 
 enum {
-    MIG_SITE_ARENA_BYTES = 64 << 20, /* a look takes under 1 MiB, a configuration up to half */
+    MIG_SITE_ARENA_BYTES = 64 << 20, /* a configuration takes up to half */
+    MIG_SITE_LOOK_BYTES = 8 << 20,   /* 64 GPUs take under 2 MiB */
+    MIG_LOOK_DEADLINE_MS = 10000,
     MIG_PODS_DEADLINE_MS = 2000,
     MIG_RESET_DEADLINE_MS = 5 * 60 * 1000, /* nvidia-smi waits for the GPU; minutes were seen */
 };
@@ -42,11 +44,13 @@ struct mig_site {
     struct arena arena; /* owns all texts, nodes and plans */
     const char *root;   /* "" is this machine */
     bool simulated;
-    const char *state_dir; /* journal, lock and last checkpoint */
-    int root_fd;           /* owned */
-    struct nvml *nvml;     /* owned, started */
-    const char *library;   /* its file; NULL where there is none */
-    struct mig_node *node; /* the last look */
+    const char *state_dir;       /* journal, lock and last checkpoint */
+    int root_fd;                 /* owned */
+    struct nvml *nvml;           /* owned, started */
+    const char *library;         /* its file; NULL where there is none */
+    struct mig_node *node;       /* the last look */
+    struct mig_site_look *looks; /* owned: all of them, as plans borrow from them */
+    bool hangs;                  /* NVML has not answered: it is left alone */
     enum mig_pods pods;
     const char *pods_problem; /* MIG_PODS_UNKNOWN: a sentence */
     int reset_status;         /* exit status of a nvidia-smi -r that failed; 0: none did */
@@ -68,7 +72,7 @@ void mig_site_done(struct mig_site *site);
 [[nodiscard]] int mig_site_open(struct mig_site *site, const char *root, struct err *err);
 
 /* Looks anew; what was looked at before stays valid. `pods`: ask the kubelet, too, whose silence
- * is no error here. */
+ * is no error here. -ETIMEDOUT when NVML hangs: nothing may be asked of it any more. */
 [[nodiscard]] int mig_site_look(struct mig_site *site, bool pods, struct err *err);
 
 /* mig_apply_options.reset, with the site as its user: nvidia-smi -r. */

@@ -10,14 +10,41 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/mem.h"
 #include "cli/node.h"
 #include "cli/selfpath.h"
 #include "gpu/mig_look.h"
 #include "kubelet/pod_resources.h"
+#include "net/worker.h"
+
+/* A look runs on a thread, as a GPU that fell off the bus may never answer. */
+struct mig_site_look {
+    struct mig_site_look *next;
+    struct arena arena; /* owns the node */
+    struct nvml *nvml;  /* a reference */
+    struct mig_look_options options;
+    struct mig_node *node;
+    int r;
+    struct err err;
+};
+
+static void look_free(void *arg)
+{
+    struct mig_site_look *look = arg;
+
+    base_close(&look->options.root);
+    nvml_unref(look->nvml);
+    arena_done(&look->arena);
+    mem_free(look);
+}
 
 void mig_site_done(struct mig_site *site)
 {
-    if (site->nvml)
+    for (struct mig_site_look *look = site->looks, *next; look; look = next) {
+        next = look->next;
+        look_free(look);
+    }
+    if (site->nvml && !site->hangs)
         nvml_shutdown(site->nvml);
     nvml_unref(site->nvml);
     base_close(&site->root_fd);
@@ -188,12 +215,92 @@ static int look_at_pods(struct mig_site *site, struct err *err)
     return 0;
 }
 
+/* ---- looking ---- */
+
+struct wait {
+    struct loop *loop;
+    int r;
+};
+
+static void look_work(void *arg)
+{
+    struct mig_site_look *look = arg;
+
+    look->r = mig_look(look->nvml, &look->options, &look->arena, &look->node, &look->err);
+}
+
+static void look_done(void *user, int r)
+{
+    struct wait *wait = user;
+
+    wait->r = r;
+    loop_stop(wait->loop);
+}
+
+static int look_new(struct mig_site *site, struct mig_site_look **ret, struct err *err)
+{
+    int root = fcntl(site->root_fd, F_DUPFD_CLOEXEC, 0);
+
+    if (root < 0)
+        return err_set(err, errno, "cannot keep %s open: %s", site->root, strerror(errno));
+    struct mig_site_look *look = mem_alloc(sizeof(*look));
+    if (!look) {
+        close(root);
+        return err_no_memory(err);
+    }
+    look->arena = ARENA_MAX(MIG_SITE_LOOK_BYTES);
+    look->nvml = nvml_ref(site->nvml);
+    look->options = (struct mig_look_options){ .root = root, .holders = true };
+    *ret = look;
+    return 0;
+}
+
+/* The look is the worker's when this fails in time. */
+static int look_on_thread(struct mig_site_look *look, struct err *err)
+{
+    auto_(loop_freep) struct loop *loop = NULL;
+    auto_(worker_freep) struct worker *worker = NULL;
+    struct wait wait = {};
+
+    int r = loop_new(&loop, err);
+    wait.loop = loop;
+    if (r == 0)
+        r = worker_new(loop, "mig-look", &worker, err);
+    if (r == 0)
+        r = worker_submit(worker, look_work, look, look_done, &wait, look_free,
+                          MIG_LOOK_DEADLINE_MS, err);
+    if (r < 0) {
+        look_free(look);
+        return r;
+    }
+    loop_run(loop);
+    if (wait.r < 0)
+        return err_set(err, ETIMEDOUT,
+                       "NVML has not answered for %d s; `tranche get gpus` says which GPU hangs",
+                       MIG_LOOK_DEADLINE_MS / 1000);
+    return 0;
+}
+
 int mig_site_look(struct mig_site *site, bool pods, struct err *err)
 {
-    const struct mig_look_options options = { .root = site->root_fd, .holders = true };
+    struct mig_site_look *look;
 
-    int r = mig_look(site->nvml, &options, &site->arena, &site->node, err);
-    return r < 0 || !pods ? r : look_at_pods(site, err);
+    int r = look_new(site, &look, err);
+    if (r == 0)
+        r = look_on_thread(look, err);
+    if (r < 0) {
+        site->hangs = r == -ETIMEDOUT;
+        return r;
+    }
+    look->next = site->looks;
+    site->looks = look;
+    if (look->r < 0) {
+        if (err)
+            *err = look->err;
+        return look->r;
+    }
+    site->node = look->node;
+    return pods ? look_at_pods(site, err) : 0;
 }
 
 /* ---- reset ---- */

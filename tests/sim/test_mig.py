@@ -973,6 +973,11 @@ GPU 0  NVIDIA H100 80GB HBM3  MIG on
         self.assertEqual(self.counts(), MIXED)
         self.assertSays(self.mig("recover").out, "Nothing to do")
 
+    def test_a_gpu_that_hangs_is_no_reason_to_hang(self):
+        self.create("2xh100-80gb")
+        self.sim("set", "1", "hung=on")
+        self.assertSays(self.mig("list", status=1).err, "NVML has not answered for 10 s")
+
     def test_misuse_is_told_apart_from_failure(self):
         self.create("h100-80gb")
         for args in ((), ("lst",), ("list", "extra"), ("list", "-o", "xml"), ("list", "--devices", "1g.10gb"),
