@@ -7,7 +7,7 @@ PREFIX ?= /usr
 FUZZ_SECONDS ?= 60
 WERROR := $(if $(CI),-Dwerror=true,)
 
-.PHONY: all demo test bench fuzz lint image coverage install clean packages
+.PHONY: all demo test test-cluster bench fuzz lint image coverage install clean packages
 
 all: $(RELEASE)/build.ninja
 	@ninja -C $(RELEASE)
@@ -19,6 +19,11 @@ demo: all
 # once more, and clang has a look at everything and lends its fuzzers for a moment.
 test: $(EVERYDAY)/build.ninja
 	@tools/run-tests $(BUILD)
+
+# A real Kubernetes on this machine, in namespaces of its own: tests/cluster/README.md.
+test-cluster: image
+	@tools/install-packages cluster
+	@tests/cluster/run
 
 bench: all
 	@tools/install-packages build test
