@@ -9,6 +9,8 @@
 
 #include "gpu/nvml_table.h"
 
+enum { RESUME_TRIES = 3 }; /* too much hangs on it to give up at once */
+
 /* The order of spec/device-plugin §2.8. */
 static const char *const library_folders[] = {
     "usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu",
@@ -239,7 +241,7 @@ void nvml_shutdown(struct nvml *nvml)
 void nvml_pause(struct nvml *nvml)
 {
     pthread_mutex_lock(&nvml->lock);
-    if (nvml->n_inits > 0)
+    if (nvml->n_inits > 0 && nvml->shutdown() != NVML_SUCCESS)
         (void)nvml->shutdown();
     pthread_mutex_unlock(&nvml->lock);
 }
@@ -249,8 +251,11 @@ int nvml_resume(struct nvml *nvml, struct err *err)
     nvmlReturn_t code = NVML_SUCCESS;
 
     pthread_mutex_lock(&nvml->lock);
-    if (nvml->n_inits > 0)
+    for (unsigned tries = 0; nvml->n_inits > 0 && tries < RESUME_TRIES; tries++) {
         code = nvml->init();
+        if (code == NVML_SUCCESS)
+            break;
+    }
     pthread_mutex_unlock(&nvml->lock);
     return code == NVML_SUCCESS ? 0 : err_set(err, nvml_errno(code), "%s", nvml_words(nvml, code));
 }

@@ -542,6 +542,41 @@ static void only_gpus_that_wait_are_reset_all_at_once(void **state)
     assert_memory_equal(buf_text(&before), buf_text(&after), strlen("0@0[MIG-01234567"));
 }
 
+/* Both modes have to be taken back, so both GPUs are reset once more. */
+static void what_fails_after_a_reset_is_taken_back_with_another(void **state)
+{
+    auto_bench bench = bench_new("2xa100-40gb");
+    struct resets resets = { .bench = bench };
+
+    SET(bench, "off", "0@5");
+    bench->options.reset = reset;
+    bench->options.user = &resets;
+    PLAN(bench, "0@0 2@4", "off");
+    world_fault(bench->world, "nvmlDeviceCreateGpuInstance*", -1, 1, 1, NVML_UNKNOWN);
+    assert_true(apply(bench) < 0);
+    assert_true(bench->outcome.undone);
+    assert_int_equal(resets.n_calls, 2);
+    assert_int_equal(resets.n_gpus, 2);
+    assert_picture(bench, "off | 0@5");
+    check_changes(bench);
+}
+
+/* P18: Ampere takes the mode nevertheless, and lets the reset decide. */
+static void somebody_on_an_ampere_is_in_the_way_of_its_reset(void **state)
+{
+    auto_bench bench = bench_new("a100-40gb");
+    struct resets resets = { .bench = bench };
+
+    bench->options.reset = reset;
+    bench->options.user = &resets;
+    PLAN(bench, "0@0");
+    world_run(bench->world, 0, 4711, SIM_NO_INSTANCE, "dcgm");
+    assert_int_equal(apply(bench), -EBUSY);
+    assert_int_equal(resets.n_calls, 1);
+    assert_non_null(strstr(bench->err.text, "process 4711 (dcgm)"));
+    assert_picture(bench, "off");
+}
+
 /* Where the driver resets an idle Ampere by itself. */
 static void no_gpu_is_reset_that_has_its_mode_already(void **state)
 {
@@ -682,6 +717,7 @@ struct story {
     const char *fault; /* this call fails once, so that the change is taken back */
     uint32_t fault_after;
     bool old_driver;
+    bool reset; /* there is somebody who resets GPUs */
 };
 
 static const struct story stories[] = {
@@ -695,7 +731,25 @@ static const struct story stories[] = {
       .fault = "nvmlGpuInstanceCreateComputeInstance*",
       .fault_after = 2 },
     { "2xh100-80gb", { "off", "0@5" }, { "0@0 0@1", "2@4" }, .old_driver = true },
+    { "2xa100-40gb", { "off", "0@5 0@6" }, { "0@0 2@4", "off" }, .reset = true },
+    { "2xa100-40gb",
+      { "off", "0@5 0@6" },
+      { "0@0 2@4", "off" },
+      .reset = true,
+      .fault = "nvmlGpuInstanceCreateComputeInstance*",
+      .fault_after = 1 },
 };
+
+/* For as long as a bench tells this story. */
+static void set_stage(struct bench *bench, const struct story *story, struct resets *resets)
+{
+    *resets = (struct resets){ .bench = bench };
+    bench->options.user = resets;
+    if (story->reset)
+        bench->options.reset = reset;
+    if (story->old_driver)
+        make_driver_old(bench);
+}
 
 static void begin(struct bench *bench, const struct story *story)
 {
@@ -728,10 +782,10 @@ static void killed_at_any_step_it_is_finished_or_taken_back(void **state)
     for (size_t s = 0; s < ARRAY_LEN(stories); s++) {
         const struct story *story = &stories[s];
         auto_bench bench = bench_new(story->gpus);
+        struct resets resets;
         size_t n_killed = 0;
 
-        if (story->old_driver)
-            make_driver_old(bench);
+        set_stage(bench, story, &resets);
         for (int moment = 0; moment < MOMENTS; moment++) {
             for (size_t at = 0;; at++, n_killed++) {
                 bool after;
@@ -897,11 +951,11 @@ static void any_call_that_fails_once_leaves_one_side_or_the_other(void **state)
         const struct story *story = &stories[s];
         auto_bench bench = bench_new(story->gpus);
         size_t n_undone = 0, n_done = 0;
+        struct resets resets;
 
         if (story->fault)
             continue; /* has its own */
-        if (story->old_driver)
-            make_driver_old(bench);
+        set_stage(bench, story, &resets);
         for (uint32_t at = 0;; at++) {
             bool after;
             begin(bench, story);
@@ -1193,6 +1247,8 @@ int main(void)
         cmocka_unit_test(a_second_change_is_refused_with_the_first_ones_pid),
         cmocka_unit_test(a_journal_that_is_left_must_be_finished_first),
         cmocka_unit_test(only_gpus_that_wait_are_reset_all_at_once),
+        cmocka_unit_test(what_fails_after_a_reset_is_taken_back_with_another),
+        cmocka_unit_test(somebody_on_an_ampere_is_in_the_way_of_its_reset),
         cmocka_unit_test(no_gpu_is_reset_that_has_its_mode_already),
         cmocka_unit_test(a_reset_that_fails_leaves_no_mode_pending),
         cmocka_unit_test(without_a_reset_the_mode_waits_and_is_counted),
