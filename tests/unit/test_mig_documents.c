@@ -48,6 +48,14 @@ static void make_halves(struct mig_node *node)
     seven(&node->gpus[1], "1g.5gb");
 }
 
+/* As halves, but in the number of instances; and kinds in another order than their ids. */
+static void make_uneven(struct mig_node *node)
+{
+    board_put(&node->gpus[0], "1g.10gb", 0);
+    board_put(&node->gpus[1], "1g.10gb", 0);
+    board_put(&node->gpus[1], "1g.10gb", 2);
+}
+
 static void make_mixture(struct mig_node *node)
 {
     seven(&node->gpus[0], "1g.5gb");
@@ -108,6 +116,13 @@ static void an_export_is_upstreams_byte_for_byte(void **state)
           "        \"mig-enabled\": false,\n        \"mig-devices\": {}\n      },\n      {\n"
           "        \"device-filter\": \"0x233010DE\",\n        \"devices\": \"all\",\n"
           "        \"mig-enabled\": true,\n        \"mig-devices\": {}\n      }\n    ]\n  }\n}" },
+        { "numbers count", "1xh100-80gb,1xa100-40gb,1xh100-80gb,1xt4", make_uneven, MIG_YAML,
+          "version: v1\nmig-configs:\n  current:\n  - device-filter: \"0x233010DE\"\n"
+          "    devices: [0]\n    mig-enabled: true\n    mig-devices:\n      1g.10gb: 1\n"
+          "  - device-filter: \"0x20B010DE\"\n    devices: all\n    mig-enabled: true\n"
+          "    mig-devices:\n      1g.10gb: 2\n"
+          "  - device-filter: [\"0x1EB810DE\", \"0x233010DE\"]\n    devices: [2, 3]\n"
+          "    mig-enabled: false\n    mig-devices: {}\n" },
         { "compute instances", "1xa30,1xt4", make_a30, MIG_YAML,
           "version: v1\nmig-configs:\n  current:\n  - device-filter: \"0x20B710DE\"\n"
           "    devices: all\n    mig-enabled: true\n    mig-devices:\n      1c.2g.12gb: 2\n"
@@ -257,7 +272,9 @@ static void generated_configurations_are_those_of_upstream(void **state)
           { "  - device-filter: [\"0x20B210DE\", \"0x233010DE\"]\n    devices: all\n"
             "    mig-enabled: true\n    mig-devices:\n      1g.10gb: 7\n",
             "  all-balanced:\n  - device-filter: [\"0x20B010DE\"]\n",
-            "  - device-filter: [\"0x20B210DE\"]\n", "  - device-filter: [\"0x233010DE\"]\n" } },
+            "  - device-filter: [\"0x20B210DE\"]\n",
+            "  - device-filter: [\"0x233010DE\"]\n    devices: all\n    mig-enabled: true\n"
+            "    mig-devices:\n      1g.10gb: 2\n      2g.20gb: 1\n      3g.40gb: 1\n" } },
         { "JSON",
           "1xa100-40gb,1xh100-80gb",
           MIG_JSON,
@@ -298,6 +315,20 @@ static void a_profile_that_upstream_does_not_know_is_generated(void **state)
     assert_int_equal(mig_generate_write(node, MIG_YAML, &out, NULL), 0);
     assert_non_null(strstr(buf_text(&out), "  all-3g.40gb.gfx:\n"));
     assert_non_null(strstr(buf_text(&out), "      3g.40gb+gfx: 1\n"));
+}
+
+/* spec/mig §2.3 */
+static void an_a30_whose_driver_counts_wrong_is_generated_right(void **state)
+{
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(4));
+    auto_(buf_done) struct buf out = BUF_MAX(MIB(1));
+    struct mig_node *node = boards(&arena, "1xa30");
+
+    for (size_t i = 0; i < node->gpus[0].n_profiles; i++)
+        node->gpus[0].profiles[i].max_instances = 7;
+    node->gpus[0].n_profiles = 2;
+    assert_int_equal(mig_generate_write(node, MIG_YAML, &out, NULL), 0);
+    assert_text(&out, a30_yaml, "A30");
 }
 
 static void a_board_of_two_slices_has_no_balanced_configuration(void **state)
@@ -615,6 +646,9 @@ static void hooks_are_read_as_upstream_reads_them(void **state)
           "apply-start: [1 '1.5' '1e+21' '1000' '16' '8' '1000' 'true' '' '2001-01-01']" },
         { START("command: a, args: [1e5, 1.0, 0.1, 1e20, 100000000.5, .inf, 123456.5, 1e6, 1e-5]"),
           "apply-start: [a '100000' '1' '0.1' '1e+20' '1e+08' '+Inf' '123456.5' '1e+06' '1e-05']" },
+        { START("command: a, args: [1234567.5, 999999.5, 123456.7, 0.00012345, 0.000012345, -2.5]"),
+          "apply-start: [a '1.2345675e+06' '999999.5' '123456.7' '0.00012345' '1.2345e-05' "
+          "'-2.5']" },
         { START("command: a, envs: {A: 1.50, B: yes, C: ~, 0x10: d}"),
           "apply-start: [a $A=1.5 $B=true $C= $16=d]" },
     };
@@ -936,6 +970,7 @@ int main(void)
         cmocka_unit_test(keys_are_in_the_natural_order_of_yaml),
         cmocka_unit_test(generated_configurations_are_those_of_upstream),
         cmocka_unit_test(a_profile_that_upstream_does_not_know_is_generated),
+        cmocka_unit_test(an_a30_whose_driver_counts_wrong_is_generated_right),
         cmocka_unit_test(a_board_of_two_slices_has_no_balanced_configuration),
         cmocka_unit_test(what_cannot_be_generated_is_said_in_upstreams_words),
         cmocka_unit_test(what_is_written_can_be_read_and_selected),

@@ -350,6 +350,32 @@ static void the_assertion_gives_upstreams_reasons(void **state)
     }
 }
 
+/* T24: three compute instances in one GPU instance, and one beside them. */
+static void compute_instances_are_devices_of_their_own(void **state)
+{
+    static const struct {
+        const char *entry;
+        int want;
+    } cases[] = {
+        { ALL("1c.3g.40gb: 3, 1g.10gb: 1"), 0 },
+        { ALL("3g.40gb: 3, 1g.10gb: 1"), -ENODATA },
+        { ALL("1c.3g.40gb: 3"), -ENODATA },
+        { ALL("1g.10gb: 1"), -ENODATA },
+        { ALL("1c.3g.40gb: 2, 1g.10gb: 1"), -ENODATA },
+    };
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(16));
+    struct mig_node *node = boards(&arena, "1xh100-80gb");
+    struct mig_gpu_instance *gi = board_put_empty(&node->gpus[0], "3g.40gb", 0);
+
+    for (uint32_t i = 0; i < 3; i++)
+        board_cut(gi, 0, i);
+    board_put(&node->gpus[0], "1g.10gb", 4);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (mig_config_assert(parse(cases[i].entry, &arena), node, MIG_ASSERT_NVIDIAS,
+                              MIG_SCOPE_ALL, &arena, NULL) != cases[i].want)
+            fail_msg("%s", cases[i].entry);
+}
+
 /* T14: a T4 beside H100s, which have what is wanted. */
 static void beside_a_t4_only_our_rule_is_ever_content(void **state)
 {
@@ -481,6 +507,7 @@ int main(void)
         cmocka_unit_test(a_wish_says_where_it_was_said),
         cmocka_unit_test(more_profiles_than_any_gpu_has_are_refused),
         cmocka_unit_test(the_assertion_gives_upstreams_reasons),
+        cmocka_unit_test(compute_instances_are_devices_of_their_own),
         cmocka_unit_test(beside_a_t4_only_our_rule_is_ever_content),
         cmocka_unit_test(names_are_compared_by_what_they_mean),
         cmocka_unit_test(an_old_name_is_the_new_one),
