@@ -7,14 +7,16 @@
 
 static void swap_gis(struct mig_goal *goal, size_t a, size_t b)
 {
-    struct mig_goal was = *goal;
+    struct mig_placed gi = goal->after.gis[a];
+    int8_t present = goal->gi[a], cis[MIG_MAX_COMPUTE_INSTANCES];
 
-    goal->after.gis[a] = was.after.gis[b];
-    goal->after.gis[b] = was.after.gis[a];
-    goal->gi[a] = was.gi[b];
-    goal->gi[b] = was.gi[a];
-    memcpy(goal->ci[a], was.ci[b], sizeof(goal->ci[a]));
-    memcpy(goal->ci[b], was.ci[a], sizeof(goal->ci[b]));
+    memcpy(cis, goal->ci[a], sizeof(cis));
+    goal->after.gis[a] = goal->after.gis[b];
+    goal->gi[a] = goal->gi[b];
+    memcpy(goal->ci[a], goal->ci[b], sizeof(cis));
+    goal->after.gis[b] = gi;
+    goal->gi[b] = present;
+    memcpy(goal->ci[b], cis, sizeof(cis));
 }
 
 static void sort_gis(struct mig_goal *goal)

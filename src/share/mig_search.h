@@ -19,7 +19,7 @@
 #include "share/mig_board.h"
 #include "share/mig_pack.h"
 
-enum { MIG_SEARCH_BUDGET = 400000 };
+enum { MIG_SEARCH_BUDGET = 100000 };
 
 struct mig_demand {
     struct mig_sizes of[MIG_MAX_GI_PROFILES]; /* by the board's numbers */
