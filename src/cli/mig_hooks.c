@@ -157,6 +157,7 @@ static int run_one(const struct mig_hook *hook, const char *const *variables, bo
     const char *const *argv;
     const char *program = find_program(hook->command, arena);
     struct child_exit end = {};
+    struct stat status;
     char words[128];
 
     if (!program)
@@ -170,10 +171,11 @@ static int run_one(const struct mig_hook *hook, const char *const *variables, bo
     const struct child_spec spec = {
         .argv = argv, .env = env, .dir = hook->workdir, .output_max = OUTPUT_MAX_BYTES
     };
+    if (hook->workdir && stat(hook->workdir, &status) < 0)
+        return err_set(err, errno, "chdir %s: %s", hook->workdir, go_error(errno, words));
     r = mig_run_child(&spec, arena, &end, NULL);
     if (r < 0)
-        return err_set(err, -r, "%s%s: %s", hook->workdir ? "chdir or exec " : "fork/exec ",
-                       program, go_error(-r, words));
+        return err_set(err, -r, "fork/exec %s: %s", program, go_error(-r, words));
     if (show) {
         fwrite(end.out.ptr, 1, end.out.len, stdout);
         fflush(stdout);

@@ -77,8 +77,9 @@ struct mig_look_style mig_style_of(FILE *to);
 void mig_draw_gpu(FILE *to, const struct mig_gpu *gpu, const struct mig_look_style *style);
 /* What the GPU will be: new instances are marked. */
 void mig_draw_after(FILE *to, const struct mig_gpu_plan *plan, const struct mig_look_style *style);
-/* Instances that go, stay and come, one in a line. `uuids`: with the names of the MIG devices. */
-void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, bool uuids,
+/* Instances that go, stay and come, one in a line, with the UUIDs of which MIG devices? */
+enum mig_uuids { MIG_UUIDS_NONE, MIG_UUIDS_TOUCHED, MIG_UUIDS_ALL };
+void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, enum mig_uuids uuids,
                      const struct mig_look_style *style);
 
 /* "GPU 0  NVIDIA H100 80GB HBM3  MIG on" */

@@ -139,7 +139,11 @@ static void print_group(const struct change *change, size_t from, size_t n,
     if (plan->n_steps == 0)
         return;
     mig_draw_gpu(stdout, plan->gpu, style);
-    mig_print_fates(stdout, plan, n == 1 || change->request->wide, style);
+    mig_print_fates(stdout, plan,
+                    change->request->wide ? MIG_UUIDS_ALL
+                    : n == 1              ? MIG_UUIDS_TOUCHED
+                                          : MIG_UUIDS_NONE,
+                    style);
     mig_draw_after(stdout, plan, style);
 }
 

@@ -451,7 +451,7 @@ static void print_uuids(FILE *to, const struct mig_gpu_instance *gi)
 }
 
 static void print_fated(FILE *to, const struct mig_gpu_plan *plan, const struct mig_fated *fated,
-                        bool uuids, const struct mig_look_style *style)
+                        enum mig_uuids uuids, const struct mig_look_style *style)
 {
     static const struct {
         char sign;
@@ -477,7 +477,7 @@ static void print_fated(FILE *to, const struct mig_gpu_plan *plan, const struct 
         mig_placed_title(plan->gpu, fated->placed, title);
         fprintf(to, " becomes %s", title);
     }
-    if (fated->gi && uuids)
+    if (fated->gi && (uuids == MIG_UUIDS_ALL || (uuids == MIG_UUIDS_TOUCHED && !stays)))
         print_uuids(to, fated->gi);
     if (stays)
         fprintf(to, "  stays");
@@ -486,7 +486,7 @@ static void print_fated(FILE *to, const struct mig_gpu_plan *plan, const struct 
     fprintf(to, "%s\n", output_unstyle(style->colour, colour));
 }
 
-void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, bool uuids,
+void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, enum mig_uuids uuids,
                      const struct mig_look_style *style)
 {
     struct mig_fated fates[2 * MIG_MAX_GPU_INSTANCES];

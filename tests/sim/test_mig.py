@@ -869,8 +869,8 @@ GPU 0  NVIDIA H100 80GB HBM3  MIG on
   - 1g.10gb@0  MIG-x
   + 2g.20gb@0
   - 1g.10gb@1  MIG-x
-    1g.10gb@2  MIG-x  stays
-    1g.10gb@3  MIG-x  stays, held by process 4711 (python3)
+    1g.10gb@2  stays
+    1g.10gb@3  stays, held by process 4711 (python3)
   - 1g.10gb@4  MIG-x
   + 3g.40gb@4
   - 1g.10gb@5  MIG-x
@@ -881,6 +881,11 @@ GPU 0  NVIDIA H100 80GB HBM3  MIG on
 +-----------------+--------+--------+-----------------------------------+
 2 GPU instances stay, 5 go, 2 come.
 """)
+        for line in got.splitlines():
+            self.assertLessEqual(len(line), 80)
+        wide = self.mig("plan", "all-balanced", "-o", "wide", status=3).out
+        for uuid in before.values():
+            self.assertIn(uuid, wide)
         self.assertEqual(self.devices(), before)
         self.assertEqual(self.mig("apply", "--dry-run", "all-balanced", status=3).out.count("\n"), 19)
         self.assertEqual(self.devices(), before)
