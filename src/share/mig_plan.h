@@ -127,12 +127,8 @@ struct mig_gpu_plan {
                                struct err *err);
 
 /* The step that takes a step back: create for destroy, on for off. MIG_STEP_RESET has none and
- * comes back as it is. */
+ * comes back as it is. From wherever a plan was left, a plan for its `before` leads back as well. */
 struct mig_step mig_step_undo(const struct mig_step *step);
-/* The steps that take back the first `n_done` of a plan, in their order: the last one first, and
- * (Ampere) the reset behind the mode, where it belongs. How many. */
-size_t mig_plan_undo(const struct mig_gpu_plan *plan, size_t n_done,
-                     struct mig_step ret[static MIG_MAX_STEPS]);
 
 /* What the GPU holds now as a layout (MIG_WISH_LAYOUT takes it back there). */
 void mig_layout_of(const struct mig_gpu *gpu, struct mig_layout *ret);

@@ -24,28 +24,6 @@ struct mig_step mig_step_undo(const struct mig_step *step)
     return undo;
 }
 
-static bool is_mode(const struct mig_step *step)
-{
-    return step->kind == MIG_STEP_MODE_OFF || step->kind == MIG_STEP_MODE_ON;
-}
-
-size_t mig_plan_undo(const struct mig_gpu_plan *plan, size_t n_done,
-                     struct mig_step ret[static MIG_MAX_STEPS])
-{
-    size_t n = 0;
-
-    for (size_t i = n_done; i-- > 0;) {
-        const struct mig_step *step = &plan->steps[i];
-
-        if (step->kind == MIG_STEP_RESET)
-            continue; /* it comes after the mode, also on the way back */
-        ret[n++] = mig_step_undo(step);
-        if (is_mode(step) && plan->gpu->cc_major == AMPERE)
-            ret[n++] = (struct mig_step){ .kind = MIG_STEP_RESET };
-    }
-    return n;
-}
-
 /* ---- in thought ---- */
 
 static struct mig_gpu_instance *find_gi(struct mig_gpu *gpu, const struct mig_step *step)
@@ -285,6 +263,11 @@ int mig_step_imagine(struct mig_gpu *gpu, const struct mig_step *step, struct er
 }
 
 /* ---- in words ---- */
+
+static bool is_mode(const struct mig_step *step)
+{
+    return step->kind == MIG_STEP_MODE_OFF || step->kind == MIG_STEP_MODE_ON;
+}
 
 /* "1c.3g.40gb at 4", and where in it a compute instance is that is not all of it: "at 4, slice 2".
  */
