@@ -100,8 +100,9 @@ static int change_open(struct change *change, struct err *err)
 struct job {
     const struct mig_gpu_plan *plan;
     struct mig_worker worker;
-    size_t next; /* step */
-    bool waits;  /* for a reset */
+    size_t next;  /* step */
+    bool waits;   /* for a reset */
+    bool touched; /* a step was tried: others' changes seen in time are not */
 };
 
 /* ---- what came of it ---- */
@@ -196,6 +197,7 @@ static int run_step(struct change *change, struct job *job, struct err *err)
     struct mig_step_done done;
 
     int r = mig_worker_step(&job->worker, step, &done, err);
+    job->touched |= r != -ESTALE;
     if (r < 0)
         return wrap_gpu(job, r, err);
     job->waits |= done.waits;
@@ -433,20 +435,6 @@ static int reveal_profiles(struct change *change, const struct mig_node *node,
     return 0;
 }
 
-/* A mode that waits and is not wanted is taken back first: it would come with the next reset. */
-static int settle_pending(struct job *job, bool wanted, struct err *err)
-{
-    const struct mig_gpu *gpu = job->plan->gpu;
-    bool waits = false;
-
-    if (gpu->enabled != wanted || gpu->pending == wanted)
-        return 0;
-    int r = mig_worker_find(&job->worker, err);
-    if (r == 0)
-        r = mig_worker_set_mode(&job->worker, wanted, &waits, err);
-    return r < 0 ? wrap_gpu(job, r, err) : 0;
-}
-
 static int go_to(struct change *change, const struct mig_journal *journal, enum side side,
                  struct err *err)
 {
@@ -458,6 +446,8 @@ static int go_to(struct change *change, const struct mig_journal *journal, enum 
     bool again = false;
     size_t n_jobs = 0;
 
+    if (journal->n_gpus == 0)
+        return 0;
     if (!plans || !jobs)
         return err_no_memory(err);
     int r = mig_look(change->nvml, &look, &scratch, &node, err);
@@ -470,8 +460,7 @@ static int go_to(struct change *change, const struct mig_journal *journal, enum 
 
         r = plan_gpu(change, node, target, side, &scratch, &plans[i], err);
         if (r == 1)
-            r = settle_pending(make_job(change, jobs, &n_jobs, &plans[i]),
-                               side == AFTER ? target->after.enabled : target->before.enabled, err);
+            make_job(change, jobs, &n_jobs, &plans[i]);
     }
     return r < 0 ? r : run_jobs(change, jobs, n_jobs, err);
 }
@@ -529,6 +518,16 @@ static int write_journal(struct change *change, const struct job *jobs, size_t n
     return r < 0 ? err_wrap(err, r, "%s", change->options->state_dir) : 0;
 }
 
+/* Only where something was done there is something to take back: not on a GPU whose turn had not
+ * come, nor on one that others have changed meanwhile. The journal on disk keeps all of them. */
+static void keep_touched(struct mig_journal *journal, const struct job *jobs, size_t n)
+{
+    journal->n_gpus = 0;
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i].touched)
+            journal->gpus[journal->n_gpus++] = journal->gpus[i];
+}
+
 static int run_plans(struct change *change, struct job *jobs, size_t n, struct err *err)
 {
     struct mig_journal journal;
@@ -542,6 +541,7 @@ static int run_plans(struct change *change, struct job *jobs, size_t n, struct e
     int failure = run_jobs(change, jobs, n, &why);
     if (failure == 0)
         return remove_journal(change), 0;
+    keep_touched(&journal, jobs, n);
     r = go_back(change, &journal, &why, err);
     return r < 0 ? r : err_set(err, -failure, "%s; everything is as it was", why.text);
 }

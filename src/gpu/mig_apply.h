@@ -84,8 +84,9 @@ struct mig_apply_options {
 enum { MIG_APPLY_ARENA_BYTES = 1 << 20 };
 
 /*
- * NVML must be initialised. Plans without steps are fine. Where a GPU fails, all GPUs of the plan
- * go back. With skip_reset a GPU whose mode waits is counted and gets nothing more: no failure.
+ * NVML must be initialised. Plans without steps are fine. Where a GPU fails, it goes back, and so
+ * do those that had their turn; one that others have changed since the look is left as it is. With
+ * skip_reset a GPU whose mode waits is counted and gets nothing more: no failure.
  *
  * Errors: the driver's refusal, as `GPU 2: cannot create 3g.40gb at 4: In use by another client;
  * everything is as it was`; -EBUSY when another change is under way (with its pid), when a journal

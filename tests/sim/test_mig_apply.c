@@ -168,6 +168,7 @@ static void check_changes(struct bench *bench)
         const struct mig_change *change = &bench->outcome.changes[i];
         struct sim_mig_device device;
 
+        assert_true(change->old_uuid || change->new_uuid);
         told_gone += change->old_uuid != NULL;
         told_made += change->new_uuid != NULL;
         if (!change->new_uuid)
@@ -384,25 +385,37 @@ static void a_mode_that_somebody_is_in_the_way_of_is_taken_back(void **state)
 static void a_gpu_that_others_changed_meanwhile_is_left_alone(void **state)
 {
     static const struct {
-        const char *now;
-    } rows[] = { { "0@0 0@5" }, { "1@0 0@5" }, { "" } };
+        const char *then, *wanted, *now;
+    } rows[] = {
+        { "0@0 0@5", "2@0 0@5", "0@0 0@5" }, /* the same again, with other UUIDs */
+        { "0@0 0@5", "2@0 0@5", "1@0 0@5" },
+        { "0@0 0@5", "2@0 0@5", "0@0/- 0@5" },
+        { "0@0 0@5", "2@0 0@5", "" },
+        { "0@0 0@5/-", "0@0", "0@0 7@5/-" }, /* another instance with the same id and place */
+        { "0@0 2@4/-", "0@0 2@4", "0@0" },
+    };
 
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        auto_bench bench = bench_new("h100-80gb");
+    for (size_t n = 0; n < 2 * ARRAY_LEN(rows); n++) {
+        auto_bench bench = bench_new("2xh100-80gb");
         auto_(buf_done) struct buf before = BUF_MAX(KIB(8)), after = BUF_MAX(KIB(8));
+        char wanted[64];
+        size_t i = n / 2;
 
-        SET(bench, "0@0 0@5");
-        PLAN(bench, "2@0 0@5");
-        SET(bench, rows[i].now); /* other UUIDs at least */
-        world_pictures(bench->world, true, &before);
-        bench->options.progress = NULL;
-        int r = apply(bench);
-        assert_int_equal(r, -ESTALE);
+        SET(bench, "0@3", rows[i].then);
+        PLAN(bench, n % 2 ? "0@2" : NULL, rows[i].wanted); /* alone, and after another GPU */
+        SET(bench, "0@3", rows[i].now);
+        sim_state_lock(bench->world->sim);
+        strcpy(bench->world->sim->gpus[0].instances[0].compute[0].uuid,
+               bench->node->gpus[0].gis[0].cis[0].uuid); /* this one has not changed */
+        sim_state_unlock(bench->world->sim);
+        world_picture(bench->world, 1, true, &before);
+        assert_int_equal(apply(bench), -ESTALE);
         assert_non_null(strstr(bench->err.text, "somebody else has changed the GPU"));
-        world_pictures(bench->world, true, &after);
-        if (i == 0) /* its layout is the one before: nothing had to be made again */
-            assert_string_equal(buf_text(&after), buf_text(&before));
-        assert_picture(bench, "0@0 0@5");
+        world_picture(bench->world, 1, true, &after);
+        assert_string_equal(buf_text(&after), buf_text(&before));
+        snprintf(wanted, sizeof(wanted), "0@3 | %s", rows[i].now);
+        assert_picture(bench, wanted);
+        assert_false(state_has(bench, MIG_JOURNAL_FILE));
     }
 }
 
@@ -893,6 +906,24 @@ static void recovery_after_a_reboot_makes_what_was_wanted(void **state)
     check_no_leftovers(bench);
 }
 
+static void recovery_does_not_reset_what_was_not_to_be_reset(void **state)
+{
+    auto_bench bench = bench_new("a100-40gb");
+    struct resets resets = { .bench = bench };
+
+    PLAN(bench, "0@0");
+    bench->options.skip_reset = true;
+    assert_true(run_and_kill(bench, apply, 0, AFTER_CALL));
+    bench->options.skip_reset = false;
+    bench->options.reset = reset;
+    bench->options.user = &resets;
+    assert_int_equal(recover(bench), 1);
+    assert_int_equal(resets.n_calls, 0);
+    assert_int_equal(bench->outcome.n_pending, 1);
+    assert_picture(bench, "(pending) off");
+    check_no_leftovers(bench);
+}
+
 static void recovery_turns_mig_on_where_a_driver_hides_its_profiles_without(void **state)
 {
     auto_bench bench = bench_new("h100-80gb");
@@ -1257,6 +1288,7 @@ int main(void)
         cmocka_unit_test(recovery_does_not_touch_what_is_held),
         cmocka_unit_test(recovery_that_can_go_nowhere_keeps_its_journal),
         cmocka_unit_test(recovery_after_a_reboot_makes_what_was_wanted),
+        cmocka_unit_test(recovery_does_not_reset_what_was_not_to_be_reset),
         cmocka_unit_test(recovery_turns_mig_on_where_a_driver_hides_its_profiles_without),
         cmocka_unit_test(a_gpu_that_is_lost_on_the_way_does_not_keep_the_others),
         cmocka_unit_test(any_call_that_fails_once_leaves_one_side_or_the_other),
