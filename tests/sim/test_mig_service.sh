@@ -313,10 +313,23 @@ Environment="MIG_PARTED_SELECTED_CONFIG=a\"b%%c"
 END
 cmp "$work/want" "$drop_in" || fail "$(cat "$drop_in")"
 
+begin "tranche-mig.service brings back what a reboot of a Hopper takes" 2xh100-80gb 9.0
+"$bin/tranche" mig apply all-balanced >"$work/said" 2>&1 || fail "exit status $?"
+"$bin/tranche" mig checkpoint "$work/before.json" >"$work/said" 2>&1 || fail "exit status $?"
+unit=$deploy/tranche-mig.service
+[ -s "$root$(sed -n 's/^ConditionPathExists=//p' "$unit")" ] || fail "the service would not start"
+sim reboot
+"$bin/nvidia-mig-parted" export | grep -q 'mig-enabled: true' && fail "the reboot took nothing"
+# shellcheck disable=SC2046 # the words of the unit
+"$bin/tranche" $(sed -n 's/^ExecStart=[^ ]* //p' "$unit") >"$work/said" 2>&1 || fail "exit status $?"
+"$bin/tranche" mig checkpoint "$work/after.json" >/dev/null 2>&1 || fail "no checkpoint"
+cmp "$work/before.json" "$work/after.json" || fail "it is another layout"
+
 test="the files that are shipped are right"
 tests=$((tests + 1))
-"$tranche" check "$defaults" >"$work/said" 2>&1 || fail "exit status $?"
-grep -q 'no mistakes' "$work/said" || fail "not clean"
+"$tranche" check "$defaults" "$deploy/hooks-default.yaml" "$deploy/hooks-minimal.yaml" \
+    >"$work/said" 2>&1 || fail "exit status $?"
+[ "$(grep -c 'no mistakes' "$work/said")" -eq 3 ] || fail "not clean"
 
 echo "$tests tests, $failed failed"
 [ "$failed" -eq 0 ]
