@@ -130,6 +130,16 @@ static int add_filter(struct exporter *exporter, struct mig_config_entry *entry,
     return 0;
 }
 
+/* Whether `devices: all` would mean this GPU, too. Of one that cannot be read perhaps not even the
+ * kind is known. */
+static bool may_be_meant(const struct exporter *exporter, const struct mig_config_entry *entry,
+                         size_t gpu)
+{
+    uint32_t device_id = exporter->node->gpus[gpu].pci_device_id;
+
+    return has_filter(entry, device_id) || (exporter->entry_of[gpu] == UNREAD && device_id == 0);
+}
+
 /* The kinds of GPU in the entry, and their indices unless it has all GPUs of these kinds. */
 static int list_gpus(struct exporter *exporter, size_t e)
 {
@@ -148,7 +158,7 @@ static int list_gpus(struct exporter *exporter, size_t e)
         r = add_filter(exporter, entry, node->gpus[i].pci_device_id);
     }
     for (size_t i = 0; i < node->n_gpus; i++)
-        n_of_these_kinds += has_filter(entry, node->gpus[i].pci_device_id);
+        n_of_these_kinds += may_be_meant(exporter, entry, i);
     entry->all_devices = n_of_these_kinds == entry->n_devices;
     if (entry->all_devices)
         entry->n_devices = 0;

@@ -84,6 +84,12 @@ static void make_unread(struct mig_node *node)
     node->gpus[1].problem = "GPU is lost";
 }
 
+static void make_unknown(struct mig_node *node)
+{
+    make_unread(node);
+    node->gpus[1].pci_device_id = 0;
+}
+
 /* Bytes as nvidia-mig-parted v0.15 printed them on the same simulated nodes. */
 static void an_export_is_upstreams_byte_for_byte(void **state)
 {
@@ -140,6 +146,9 @@ static void an_export_is_upstreams_byte_for_byte(void **state)
         { "a GPU that nobody knows is not included", "2xh100-80gb", make_unread, MIG_YAML,
           "version: v1\nmig-configs:\n  current:\n  - devices: [0]\n    mig-enabled: false\n"
           "    mig-devices: {}\n" },
+        { "nor is one of an unknown kind", "3xh100-80gb", make_unknown, MIG_YAML,
+          "version: v1\nmig-configs:\n  current:\n  - device-filter: \"0x233010DE\"\n"
+          "    devices: [0, 2]\n    mig-enabled: false\n    mig-devices: {}\n" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
