@@ -43,44 +43,66 @@ static json_t *pairs_json(const struct name_value *pairs, size_t n)
     return object;
 }
 
-/* Adds one answer to what the container has: a container with several resources gets the sum, and
- * of a variable that two of them set the later one, as the kubelet does it. */
+/* Of lists: what is not there yet. */
+static void merge_list(json_t *into, const char *name, json_t *list)
+{
+    json_t *section = json_object_get(into, name), *item, *other;
+    size_t i, k;
+
+    if (!section)
+        json_object_set_new(into, name, section = json_array());
+    json_array_foreach(list, i, item)
+    {
+        bool known = false;
+
+        json_array_foreach(section, k, other) known = known || json_equal(item, other);
+        if (!known)
+            json_array_append(section, item);
+    }
+    json_decref(list);
+}
+
+static void merge_pairs(json_t *into, const char *name, const struct name_value *pairs, size_t n)
+{
+    auto_(json_decrefp) json_t *object = pairs_json(pairs, n);
+    json_t *section = json_object_get(into, name);
+
+    if (!section)
+        json_object_set_new(into, name, section = json_object());
+    json_object_update_missing(section, object);
+}
+
+/* Adds one answer to what the container has. Of what two resources set, a kubelet takes the first,
+ * in an order that is chance; here it is the order of allocation. */
 static void merge_allocation(json_t *into, const struct allocation *a)
 {
-    auto_(json_decrefp) json_t *envs = pairs_json(a->envs, a->n_envs);
-    auto_(json_decrefp) json_t *annotations = pairs_json(a->annotations, a->n_annotations);
-    json_t *list;
+    json_t *mounts = json_array(), *devices = json_array(), *cdi_devices = json_array();
 
-#define SECTION(name, make)                                                                        \
-    ({                                                                                             \
-        json_t *section_ = json_object_get(into, name);                                            \
-        if (!section_)                                                                             \
-            json_object_set_new(into, name, section_ = make);                                      \
-        section_;                                                                                  \
-    })
+    for (size_t i = 0; i < a->n_mounts; i++)
+        json_array_append_new(mounts, json_pack("{s:s, s:s, s:b}", "container_path",
+                                                a->mounts[i].container_path, "host_path",
+                                                a->mounts[i].host_path, "read_only",
+                                                a->mounts[i].read_only));
+    for (size_t i = 0; i < a->n_devices; i++)
+        json_array_append_new(devices, json_pack("{s:s, s:s, s:s}", "container_path",
+                                                 a->devices[i].container_path, "host_path",
+                                                 a->devices[i].host_path, "permissions",
+                                                 a->devices[i].permissions));
+    for (size_t i = 0; i < a->n_cdi_devices; i++)
+        json_array_append_new(cdi_devices, json_pack("{s:s}", "name", a->cdi_devices[i]));
     if (a->n_envs > 0)
-        json_object_update(SECTION("envs", json_object()), envs);
-    for (size_t i = 0; i < a->n_mounts; i++) {
-        list = SECTION("mounts", json_array());
-        json_array_append_new(list, json_pack("{s:s, s:s, s:b}", "container_path",
-                                              a->mounts[i].container_path, "host_path",
-                                              a->mounts[i].host_path, "read_only",
-                                              a->mounts[i].read_only));
-    }
-    for (size_t i = 0; i < a->n_devices; i++) {
-        list = SECTION("devices", json_array());
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "container_path",
-                                              a->devices[i].container_path, "host_path",
-                                              a->devices[i].host_path, "permissions",
-                                              a->devices[i].permissions));
-    }
+        merge_pairs(into, "envs", a->envs, a->n_envs);
     if (a->n_annotations > 0)
-        json_object_update(SECTION("annotations", json_object()), annotations);
-    for (size_t i = 0; i < a->n_cdi_devices; i++) {
-        list = SECTION("cdi_devices", json_array());
-        json_array_append_new(list, json_pack("{s:s}", "name", a->cdi_devices[i]));
-    }
-#undef SECTION
+        merge_pairs(into, "annotations", a->annotations, a->n_annotations);
+    struct {
+        const char *name;
+        json_t *list;
+    } lists[] = { { "mounts", mounts }, { "devices", devices }, { "cdi_devices", cdi_devices } };
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        if (json_array_size(lists[i].list) > 0)
+            merge_list(into, lists[i].name, lists[i].list);
+        else
+            json_decref(lists[i].list);
 }
 
 /* {container: ContainerAllocateResponse}, and {container: {resource: [ids]}}. */
@@ -486,6 +508,17 @@ static size_t add_pod_rows(const struct try_report *report, const struct try_pod
     return rows;
 }
 
+/* The scheduler's sentence without its afterword, which says nothing here. */
+static void print_refusal(const struct try_pod *pod)
+{
+    const char *message = pod->message ? pod->message : "";
+    const char *end = strstr(message, SCHEDULER_AFTERWORD);
+
+    printf("%s: %s%s%.*s\n", pod->object->sim.name, pod->reason ? pod->reason : "",
+           pod->reason ? ": " : "", (int)(end ? (size_t)(end - message) : strlen(message)),
+           message);
+}
+
 static int print_pods(const struct try_report *report, bool colour, struct err *err)
 {
     auto_(table_done) struct table table =
@@ -516,8 +549,7 @@ static int print_pods(const struct try_report *report, bool colour, struct err *
         const struct try_pod *pod = &report->pods[i];
 
         if (pod->phase != TRY_RUNNING)
-            printf("%s: %s%s%s\n", pod->object->sim.name, pod->reason ? pod->reason : "",
-                   pod->reason ? ": " : "", pod->message ? pod->message : "");
+            print_refusal(pod);
     }
     return 0;
 }

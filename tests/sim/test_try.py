@@ -155,7 +155,8 @@ class Rules(unittest.TestCase):
                      stdin=manifest(gpu_pod("whole"), gpu_pod("slice", 1, "nvidia.com/mig-3g.40gb")))
         self.assertEqual(phases(got), ["Pending", "Running"])
         self.assertEqual(got["pods"][0]["status"]["conditions"][0]["message"],
-                         "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+                         "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+                         "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 
     def test_renamed_by_default(self):
         text = shared_gpus(extra="    renameByDefault: true\n")
@@ -281,7 +282,7 @@ class Rules(unittest.TestCase):
     def test_text_names_each_refusal(self):
         done = run("--gpus", "t4", "-f", "-", stdin=manifest(gpu_pod("a"), gpu_pod("b")))
         self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stdout, r"b: Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu\.")
+        self.assertRegex(done.stdout, r"b: Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu\.\n")
         self.assertNotIn("\x1b", done.stdout)
         self.assertTrue(done.stdout.isascii())
 

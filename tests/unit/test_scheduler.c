@@ -49,6 +49,11 @@ static struct node_view view(const struct taint *taints, size_t n_taints)
                                .capacity = capacity };
 }
 
+#define NO_HELP                                                                                    \
+    SCHEDULER_AFTERWORD "0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+#define NO_VICTIMS                                                                                 \
+    SCHEDULER_AFTERWORD "0/1 nodes are available: 1 No preemption victims found for incoming pod."
+
 static void expect_refusal(const struct node_view *node, const struct pod_object *pod,
                            const struct pod_object *const *running, size_t n, const char *sentence)
 {
@@ -68,7 +73,7 @@ static void counts_what_running_pods_hold(void **state)
     expect_refusal(&node, &two, NULL, 0, NULL);
     expect_refusal(&node, &one, running, 1, NULL);
     expect_refusal(&node, &two, running, 1,
-                   "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+                   "0/1 nodes are available: 1 Insufficient nvidia.com/gpu." NO_VICTIMS);
 }
 
 static void an_unhealthy_device_does_not_count(void **state)
@@ -77,7 +82,7 @@ static void an_unhealthy_device_does_not_count(void **state)
     struct pod_object three = POD(NEEDS(three_gpus)); /* capacity 4, allocatable 2 */
 
     expect_refusal(&node, &three, NULL, 0,
-                   "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+                   "0/1 nodes are available: 1 Insufficient nvidia.com/gpu." NO_HELP);
 }
 
 static void a_resource_nobody_offers_keeps_a_pod_pending(void **state)
@@ -87,7 +92,7 @@ static void a_resource_nobody_offers_keeps_a_pod_pending(void **state)
     struct pod_object pod = POD(NEEDS(none));
 
     expect_refusal(&node, &pod, NULL, 0,
-                   "0/1 nodes are available: 1 Insufficient nvidia.com/mig-9g.90gb.");
+                   "0/1 nodes are available: 1 Insufficient nvidia.com/mig-9g.90gb." NO_HELP);
 }
 
 static void several_short_resources_are_named_once_each(void **state)
@@ -98,7 +103,7 @@ static void several_short_resources_are_named_once_each(void **state)
 
     expect_refusal(&node, &pod, NULL, 0,
                    "0/1 nodes are available: 1 Insufficient nvidia.com/gpu, "
-                   "1 Insufficient nvidia.com/mig-1g.10gb.");
+                   "1 Insufficient nvidia.com/mig-1g.10gb." NO_HELP);
 }
 
 static void init_containers_count_by_the_largest(void **state)
@@ -119,7 +124,7 @@ static void a_selector_must_match_a_label_to_the_letter(void **state)
     struct node_view node = view(NULL, 0);
     struct pod_object pod = POD(NEEDS(one_mig));
     const char *sentence =
-        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector." NO_HELP;
 
     pod.n_selectors = 1;
     pod.selectors = &right;
@@ -139,7 +144,7 @@ static void a_taint_needs_a_toleration_of_its_key_and_effect(void **state)
     struct node_view node = view(&gpu_taint, 1), soft = view(&soft_taint, 1);
     struct pod_object pod = POD(NEEDS(one_gpu));
     const char *sentence =
-        "0/1 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: }.";
+        "0/1 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: }." NO_HELP;
 
     expect_refusal(&node, &pod, NULL, 0, sentence);
     expect_refusal(&soft, &pod, NULL, 0, NULL);

@@ -74,12 +74,14 @@ static uint32_t allocatable(const struct node_view *node, const char *resource)
     return 0;
 }
 
-/* Appends "1 Insufficient NAME" for each resource that is short, each once. */
-static void add_insufficient(const struct node_view *node, const struct pod_object *pod,
+/* Appends "1 Insufficient NAME" for each resource that is short, each once. True when an empty node
+ * would be too small as well. */
+static bool add_insufficient(const struct node_view *node, const struct pod_object *pod,
                              const struct pod_object *const *running, size_t n_running,
                              struct buf *why)
 {
     auto_(map_done) struct map seen = {};
+    bool helpless = false;
 
     for (size_t c = 0; c < pod->sim.n_containers; c++)
         for (size_t i = 0; i < pod->sim.containers[c].n_requests; i++) {
@@ -90,9 +92,12 @@ static void add_insufficient(const struct node_view *node, const struct pod_obje
                 continue;
             for (size_t r = 0; r < n_running; r++)
                 used += pod_request(&running[r]->sim, resource);
-            if (wanted > 0 && used + wanted > allocatable(node, resource))
+            if (wanted > 0 && used + wanted > allocatable(node, resource)) {
                 buf_printf(why, "%s1 Insufficient %s", why->len ? ", " : "", resource);
+                helpless = helpless || wanted > allocatable(node, resource);
+            }
         }
+    return helpless;
 }
 
 bool scheduler_fits(const struct node_view *node, const struct pod_object *pod,
@@ -100,6 +105,7 @@ bool scheduler_fits(const struct node_view *node, const struct pod_object *pod,
 {
     auto_(buf_done) struct buf reasons = BUF_MAX(KIB(64));
     const struct taint *taint = untolerated(node, pod);
+    bool helpless = true; /* not even a pod less would help */
 
     /* The scheduler's filters run in this order, and the first that fails speaks for the node. */
     if (taint)
@@ -107,9 +113,13 @@ bool scheduler_fits(const struct node_view *node, const struct pod_object *pod,
     else if (!selector_matches(node, pod) || !affinity_matches(pod, node->labels, node->n_labels))
         buf_add_text(&reasons, "1 node(s) didn't match Pod's node affinity/selector");
     else
-        add_insufficient(node, pod, running, n_running, &reasons);
+        helpless = add_insufficient(node, pod, running, n_running, &reasons);
     if (reasons.len == 0)
         return true;
-    buf_printf(why, "0/1 nodes are available: %s.", buf_text(&reasons));
+    buf_printf(why,
+               "0/1 nodes are available: %s." SCHEDULER_AFTERWORD "0/1 nodes are available: 1 %s.",
+               buf_text(&reasons),
+               helpless ? "Preemption is not helpful for scheduling"
+                        : "No preemption victims found for incoming pod");
     return false;
 }

@@ -25,7 +25,11 @@ struct node_view {
  * container where that is more. */
 uint32_t pod_request(const struct sim_pod *pod, const char *resource);
 
+/* What the scheduler's sentence goes on with after its reasons: that nobody else could make room
+ * either, which nobody asked. */
+#define SCHEDULER_AFTERWORD " no new claims to deallocate, preemption: "
+
 /* True when the pod fits beside the pods that already run there; otherwise `why` has the
- * scheduler's sentence. */
+ * scheduler's sentence, whole. */
 bool scheduler_fits(const struct node_view *node, const struct pod_object *pod,
                     const struct pod_object *const *running, size_t n_running, struct buf *why);
