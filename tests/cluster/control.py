@@ -58,7 +58,8 @@ class Control:
         argv = [self.parts["etcd"], f"--data-dir={self.folder}/etcd", "--name=ring",
                 f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
                 f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
-                f"--initial-cluster=ring={peer}"]
+                f"--initial-cluster=ring={peer}",
+                "--unsafe-no-fsync"]  # our reboots kill processes; the kernel keeps what was written
         return self._server("etcd", argv, "http://127.0.0.1:2379/health", [2379, 2380])
 
     def _apiserver(self) -> Server:

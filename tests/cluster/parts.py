@@ -8,6 +8,7 @@ changed.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 NOT_BEFORE = {
     "kube-apiserver": (1, 34, 2),
     "kubelet": (1, 34, 2),
+    "etcd": (3, 5, 13),  # the first that tells the API server how far a watch has come
     "containerd": (1, 7, 0),  # the first that heeds CDI devices in the CRI
 }
 HELPERS = ("unshare", "nsenter", "ip", "ss", "mount", "pivot_root", "openssl")
@@ -38,8 +40,7 @@ class Module:
     """A Go module beside this file, and the commands that it pins."""
 
     folder: str
-    package: str  # commands are PACKAGE/cmd/NAME
-    commands: tuple[str, ...]
+    commands: dict[str, str]  # what we call it, and its import path
     flags: tuple[str, ...]
     minutes: int  # how long the first build takes on two cores
 
@@ -54,15 +55,20 @@ def kubernetes_module() -> Module:
     at = "k8s.io/component-base/version"
     version = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
     ldflags = " ".join(["-s -w"] + [f"-X {at}.{name}={value}" for name, value in version.items()])
-    commands = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
-    return Module("kubernetes", "k8s.io/kubernetes", commands, ("-ldflags", ldflags), minutes=10)
+    names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
+    commands = {name: f"k8s.io/kubernetes/cmd/{name}" for name in names}
+    return Module("kubernetes", commands, ("-ldflags", ldflags), minutes=10)
 
 
 def containerd_module() -> Module:
-    commands = ("containerd", "containerd-shim-runc-v2", "ctr")
+    names = ("containerd", "containerd-shim-runc-v2", "ctr")
+    commands = {name: f"github.com/containerd/containerd/v2/cmd/{name}" for name in names}
     tags = "no_btrfs no_zfs no_aufs no_devmapper"  # snapshotters that want C libraries or devices
-    flags = ("-ldflags", "-s -w", "-tags", tags)
-    return Module("containerd", "github.com/containerd/containerd/v2", commands, flags, minutes=2)
+    return Module("containerd", commands, ("-ldflags", "-s -w", "-tags", tags), minutes=2)
+
+
+def etcd_module() -> Module:
+    return Module("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}, ("-ldflags", "-s -w"), minutes=1)
 
 
 @dataclass(frozen=True)
@@ -82,21 +88,17 @@ class Parts:
 
 def find_parts() -> Parts:
     """Finds or builds everything. Raises Missing for what has to be installed by somebody."""
-    programs = {name: find_on_debian(name) for name in ("etcd", "runc")}
     for name in HELPERS:
         find_on_debian(name)
     cni = find_cni()
-    modules = (kubernetes_module(), containerd_module())
-    given = {name: found for module in modules for name in module.commands if (found := find_given(name))}
-    for name in given:
-        if name in NOT_BEFORE:
-            check_version(given[name], NOT_BEFORE[name])
-    for module in modules:
-        absent = [name for name in module.commands if name not in given]
+    programs = {"runc": find_on_debian("runc")}
+    for module in (kubernetes_module(), etcd_module(), containerd_module()):
+        found = {name: path for name in module.commands if (path := find_given(name))}
+        absent = [name for name in module.commands if name not in found]
         if absent:
-            built = build(module, absent)
-            programs |= {name: built / name for name in absent}
-    return Parts(programs | given, cni)
+            found |= installed(module) or build(module, absent)
+        programs |= {name: find_given(name) or path for name, path in found.items()}
+    return Parts(programs, cni)
 
 
 def given_folders() -> list[Path]:
@@ -114,13 +116,33 @@ def given_folders() -> list[Path]:
 
 def find_given(name: str) -> Path | None:
     for folder in given_folders():
-        if os.access(folder / name, os.X_OK):
-            return folder / name
+        program = folder / name
+        if os.access(program, os.X_OK):
+            if not is_new_enough(program):
+                least = ".".join(map(str, NOT_BEFORE[name]))
+                raise Trouble(f"{program} is older than {least}; name a folder with newer programs, "
+                              "or none to have them built")
+            return program
     return None
 
 
+def installed(module: Module) -> dict[str, Path] | None:
+    """etcd and containerd as this machine has them, for those without Go. Kubernetes never: its parts
+    have to be of one version."""
+    if shutil.which("go") or module.folder == "kubernetes":
+        return None
+    found = {name: Path(path) for name in module.commands if (path := which(name))}
+    whole = len(found) == len(module.commands) and all(map(is_new_enough, found.values()))
+    return found if whole else None
+
+
+def which(name: str) -> str | None:
+    """Also where servers lie, which is not in everybody's PATH."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
 def find_on_debian(name: str) -> Path:
-    found = find_given(name) or shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    found = find_given(name) or which(name)
     if not found:
         raise Missing(f"{name} is missing; {MEND_DEBIAN}")
     return Path(found).resolve()
@@ -133,19 +155,19 @@ def find_cni() -> Path:
     raise Missing(f"the CNI plugins {', '.join(CNI_PLUGINS)} are missing; {MEND_DEBIAN}")
 
 
-def check_version(program: Path, least: tuple[int, ...]) -> None:
+def is_new_enough(program: Path) -> bool:
+    least = NOT_BEFORE.get(program.name)
+    if not least:
+        return True
     said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"v?(\d+)\.(\d+)\.(\d+)", said)
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
     if not found:
         raise Trouble(f"{program} --version prints no version but {said.strip()!r}; name another folder")
-    if tuple(map(int, found.groups())) < least:
-        wanted = ".".join(map(str, least))
-        raise Trouble(f"{program} is {found.group(0)}, and the tests need {wanted} or newer; "
-                      "name a folder with newer programs, or none to have them built")
+    return tuple(map(int, found.groups())) >= least
 
 
-def build(module: Module, absent: list[str]) -> Path:
-    """Builds a module's commands unless they are there. Returns the folder they lie in.
+def build(module: Module, absent: list[str]) -> dict[str, Path]:
+    """Builds a module's commands unless they are there.
 
     The folder gets its name when everything in it is whole, so an interrupted build leaves nothing
     that looks like a finished one.
@@ -154,28 +176,35 @@ def build(module: Module, absent: list[str]) -> Path:
     if not go:
         raise Missing(f"{', '.join(absent)} would have to be built, and there is no Go; {MEND_GO}")
     home = cache_folder(module, go)
-    if (home / "bin").is_dir():
-        return home / "bin"
-    say(f"cluster: building {', '.join(module.commands)} with Go; "
-        f"up to {module.minutes} minutes the first time")
-    began = time.monotonic()
     home.mkdir(parents=True, exist_ok=True)
+    programs = {name: home / "bin" / name for name in module.commands}
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # somebody else may be building the same
+        if not (home / "bin").is_dir():
+            build_into(home, module, go)
+    return programs
+
+
+def build_into(home: Path, module: Module, go: str) -> None:
+    say(f"cluster: building {', '.join(module.commands)} with Go; "
+        f"the first time it may take {module.minutes} min")
+    began = time.monotonic()
+    for killed in home.glob("partial-*"):
+        shutil.rmtree(killed)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=home) as partial:
         out = Path(partial) / "bin"
         log = home / "build.log"
-        packages = [f"{module.package}/cmd/{name}" for name in module.commands]
         with log.open("w") as stream:
-            done = subprocess.run([go, "build", "-trimpath", *module.flags, "-o", f"{out}/", *packages],
+            done = subprocess.run([go, "build", "-trimpath", *module.flags, "-o", f"{out}/",
+                                   *module.commands.values()],
                                   cwd=HERE / module.folder, stdout=stream, stderr=stream)
         if done.returncode != 0:
             last = (log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
             raise Trouble(f"go build in tests/cluster/{module.folder} failed: {last} (all of it: {log})")
-        try:
-            out.rename(home / "bin")
-        except OSError:  # somebody else finished the same build first
-            assert (home / "bin").is_dir()
+        for name, path in module.commands.items():  # etcd's would be called server
+            (out / re.sub(r"/v\d+$", "", path).rsplit("/", 1)[1]).rename(out / name)
+        out.rename(home / "bin")
     say(f"cluster: built in {time.monotonic() - began:.0f} s, kept in {home}")
-    return home / "bin"
 
 
 def cache_folder(module: Module, go: str) -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 
 from ring import Ring
 from trouble import Skip, Trouble, complain, say
@@ -122,9 +122,16 @@ def judge(sentence: str, body: Callable[[], None], ring: Ring | None, logs: Path
     return outcome
 
 
+def below_us(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this file, which say nothing."""
+    while frames and frames.tb_next and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return frames
+
+
 def explain(error: Exception, ring: Ring | None, logs: Path) -> None:
     """The error where it can be read, and the ring's logs of this moment beside it."""
-    text = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(type(error), error, below_us(error.__traceback__)))
     logs.mkdir(parents=True, exist_ok=True)
     (logs / "error.txt").write_text(text)
     say(re.sub(r"^", "    | ", text.rstrip(), flags=re.M))
