@@ -213,8 +213,10 @@ static int apply_plans(struct change *change, enum mig_scope scope, struct err *
 
     if (no)
         return say_refusal(no, scope, err);
+    mig_hold_signals(true);
     int r = mig_apply(change->site->nvml, change->plans, change->n_plans, &options,
                       &change->site->arena, &outcome, &why);
+    mig_hold_signals(false);
     if (outcome.note)
         parted_log(PARTED_WARNING, "%s", outcome.note);
     if (r == 0)
@@ -236,8 +238,8 @@ static int run_hooks(struct change *change, enum mig_hook_point point, struct er
 {
     if (point != MIG_HOOK_PRE_APPLY_MODE)
         parted_log(PARTED_DEBUG, "running %s hook", mig_hook_name(point));
-    return mig_hooks_run(change->hooks, point, change->variables, change->flags->debug,
-                         &change->site->arena, err);
+    return mig_hooks_run(change->hooks, point, change->variables,
+                         change->flags->debug ? stdout : NULL, &change->site->arena, err);
 }
 
 /* Mode, or mode and devices: hook, look, plan, change. */

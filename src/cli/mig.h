@@ -11,6 +11,8 @@
  */
 #pragma once
 
+#include <stdio.h>
+
 #include "base/arena.h"
 #include "base/base.h"
 #include "base/err.h"
@@ -78,6 +80,14 @@ void mig_site_done(struct mig_site *site);
 /* mig_apply_options.reset, with the site as its user: nvidia-smi -r. */
 int mig_site_reset(void *site, const char *const *bus_ids, size_t n, struct err *err);
 
+/* A change that is under way, or was interrupted: its journal is there. */
+bool mig_site_is_changing(const struct mig_site *site);
+
+/* The last look without the GPUs that could not be read; of them only those `chosen` (NULL: all).
+ */
+[[nodiscard]] int mig_site_readable(struct mig_site *site, const bool *chosen,
+                                    const struct mig_node **ret, struct err *err);
+
 /* Notes the layout of the last look as the one to come back to after a reboot. */
 [[nodiscard]] int mig_site_remember(struct mig_site *site, struct err *err);
 
@@ -88,6 +98,11 @@ int mig_site_reset(void *site, const char *const *bus_ids, size_t n, struct err 
 
 /* ---- children ---- */
 
+/* SIGINT, SIGTERM and SIGHUP wait while they are held, and SIGPIPE is ignored: Ctrl-C in the middle
+ * of a change, or a reader that goes away, would leave a half-divided node to whoever comes next.
+ * A child that runs meanwhile does not hear of them. */
+void mig_hold_signals(bool hold);
+
 /* Runs it to its end and passes SIGINT, SIGTERM and SIGHUP on to it. *ret_out and *ret_err, its
  * output, live in the arena. -ENOENT and the like where it cannot be run. */
 [[nodiscard]] int mig_run_child(const struct child_spec *spec, struct arena *arena,
@@ -97,9 +112,9 @@ const char *mig_exit_words(const struct child_exit *exit, char text[static 64]);
 
 /*
  * Runs the hooks of a point one after the other; the first failure ends it. `variables`
- * (NULL-terminated) win over a hook's own. `show`: what they print is printed.
+ * (NULL-terminated) win over a hook's own. `show`: where what they print goes; NULL: nowhere.
  * The sentence is `error running HOOK hook: …` in upstream's words.
  */
 [[nodiscard]] int mig_hooks_run(const struct mig_hooks *hooks, enum mig_hook_point point,
-                                const char *const *variables, bool show, struct arena *arena,
+                                const char *const *variables, FILE *show, struct arena *arena,
                                 struct err *err);

@@ -37,6 +37,19 @@ static void on_exit_of(struct child *child, const struct child_exit *end, void *
     loop_stop(wait->loop);
 }
 
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+void mig_hold_signals(bool hold)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+        sigaddset(&set, signals[i]);
+    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+    signal(SIGPIPE, hold ? SIG_IGN : SIG_DFL);
+}
+
 /* The child is in a session of its own: what the terminal sends to us it would never hear of. */
 static void pass_on(int signum, void *user)
 {
@@ -46,7 +59,6 @@ static void pass_on(int signum, void *user)
 int mig_run_child(const struct child_spec *spec, struct arena *arena, struct child_exit *ret,
                   struct err *err)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     auto_(loop_freep) struct loop *loop = NULL;
     auto_(child_freep) struct child *child = NULL;
     struct wait wait = { .arena = arena, .exit = ret };
@@ -150,7 +162,7 @@ static int make_argv(const struct mig_hook *hook, const char *program, struct ar
     return 0;
 }
 
-static int run_one(const struct mig_hook *hook, const char *const *variables, bool show,
+static int run_one(const struct mig_hook *hook, const char *const *variables, FILE *show,
                    struct arena *arena, struct err *err)
 {
     const char *env[MAX_VARIABLES + 1];
@@ -177,8 +189,8 @@ static int run_one(const struct mig_hook *hook, const char *const *variables, bo
     if (r < 0)
         return err_set(err, -r, "fork/exec %s: %s", program, go_error(-r, words));
     if (show) {
-        fwrite(end.out.ptr, 1, end.out.len, stdout);
-        fflush(stdout);
+        fwrite(end.out.ptr, 1, end.out.len, show);
+        fflush(show);
         fwrite(end.err.ptr, 1, end.err.len, stderr);
     }
     if (end.status == 0 && end.signum == 0)
@@ -187,7 +199,7 @@ static int run_one(const struct mig_hook *hook, const char *const *variables, bo
 }
 
 int mig_hooks_run(const struct mig_hooks *hooks, enum mig_hook_point point,
-                  const char *const *variables, bool show, struct arena *arena, struct err *err)
+                  const char *const *variables, FILE *show, struct arena *arena, struct err *err)
 {
     for (size_t i = 0; hooks && i < hooks->n[point]; i++) {
         int r = run_one(&hooks->hooks[point][i], variables, show, arena, err);

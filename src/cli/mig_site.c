@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "cli/node.h"
 #include "cli/selfpath.h"
+#include "gpu/mig_journal.h"
 #include "gpu/mig_look.h"
 #include "kubelet/pod_resources.h"
 #include "net/worker.h"
@@ -372,12 +373,45 @@ int mig_site_reset(void *user, const char *const *bus_ids, size_t n, struct err 
 
 /* ---- files ---- */
 
+bool mig_site_is_changing(const struct mig_site *site)
+{
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof(path), "%s/" MIG_JOURNAL_FILE, site->state_dir);
+
+    return n > 0 && (size_t)n < sizeof(path) && file_exists(path);
+}
+
+int mig_site_readable(struct mig_site *site, const bool *chosen, const struct mig_node **ret,
+                      struct err *err)
+{
+    struct mig_node *node = arena_new(&site->arena, struct mig_node);
+
+    if (!node)
+        return err_no_memory(err);
+    node->driver_version = site->node->driver_version;
+    for (size_t i = 0; i < site->node->n_gpus; i++) {
+        if (site->node->gpus[i].problem || (chosen && !chosen[i]))
+            continue;
+        struct mig_gpu *gpu = arena_push(&site->arena, &node->gpus, &node->n_gpus);
+        if (!gpu)
+            return err_no_memory(err);
+        *gpu = site->node->gpus[i];
+    }
+    *ret = node;
+    return 0;
+}
+
+/* A GPU that cannot be read is left out, and left alone by whoever restores. */
 int mig_site_remember(struct mig_site *site, struct err *err)
 {
     auto_(buf_done) struct buf text = BUF_MAX(MIB(4));
     char *path = arena_printf(&site->arena, "%s/" MIG_LAST_CHECKPOINT, site->state_dir);
 
-    int r = path ? mig_checkpoint_write(site->node, &text, err) : err_no_memory(err);
+    const struct mig_node *node;
+
+    int r = path ? mig_site_readable(site, NULL, &node, err) : err_no_memory(err);
+    if (r == 0)
+        r = mig_checkpoint_write(node, &text, err);
     if (r == 0)
         r = file_make_dirs(site->state_dir, 0700, err);
     return r < 0 ? r : file_replace(AT_FDCWD, path, buf_span(&text), 0600, err);

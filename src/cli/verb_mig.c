@@ -364,6 +364,8 @@ static int run(const struct command *command, const struct mig_request *request)
     int r = command->without_site ? 0 : mig_site_open(&site, request->root, &err);
     if (r == 0)
         r = command->run(&site, request, &err);
+    if ((r == -EPERM || r == -EACCES) && geteuid() != 0)
+        fprintf(stderr, "tranche mig %s: it takes root to do this\n", command->name);
     return r < 0 ? fail(command, MIG_EXIT_FAILED, &err) : r;
 }
 

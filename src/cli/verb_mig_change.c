@@ -392,12 +392,17 @@ static int apply_now(struct change *change, struct err *err)
     struct mig_outcome outcome = {};
 
     int r = check_pods(change, err);
-    if (r == 0)
-        r = apply_plans(change, &outcome, err);
     if (r < 0)
         return r;
-    remember(change);
-    return tell_outcome(change, &outcome, err);
+    mig_hold_signals(true);
+    r = apply_plans(change, &outcome, err);
+    if (r == 0) {
+        remember(change);
+        r = tell_outcome(change, &outcome, err);
+        fflush(stdout);
+    }
+    mig_hold_signals(false);
+    return r;
 }
 
 /* ---- with hooks ---- */
@@ -419,9 +424,13 @@ static int hook_variables(struct change *change, const char *ret[static 6], stru
     const struct mig_request *request = change->request;
     const char *name = request->config ? request->config : request->name;
     struct arena *arena = &change->site->arena;
+    bool restores = text_equal(request->command, "restore");
 
-    ret[0] = arena_printf(arena, "MIG_PARTED_CONFIG_FILE=%s", request->file ? request->file : "");
-    ret[1] = arena_printf(arena, "MIG_PARTED_SELECTED_CONFIG=%s", name ? name : "");
+    ret[0] = arena_printf(arena, "MIG_PARTED_%s_FILE=%s", restores ? "CHECKPOINT" : "CONFIG",
+                          request->file      ? request->file
+                          : restores && name ? name
+                                             : "");
+    ret[1] = arena_printf(arena, "MIG_PARTED_SELECTED_CONFIG=%s", restores || !name ? "" : name);
     ret[2] = arena_printf(arena, "MIG_PARTED_HOOKS_FILE=%s", request->hooks);
     ret[3] = request->skip_reset ? "MIG_PARTED_SKIP_RESET=true" : "MIG_PARTED_SKIP_RESET=false";
     ret[4] = request->mode_only ? "MIG_PARTED_MODE_CHANGE_ONLY=true"
@@ -447,9 +456,9 @@ static int between_hooks(struct change *change, const char *const *variables, st
     int r = 0;
 
     if (changes_mode(change))
-        r = mig_hooks_run(change->hooks, MIG_HOOK_PRE_APPLY_MODE, variables, true, arena, err);
+        r = mig_hooks_run(change->hooks, MIG_HOOK_PRE_APPLY_MODE, variables, stderr, arena, err);
     if (r == 0 && steps && !change->request->mode_only)
-        r = mig_hooks_run(change->hooks, MIG_HOOK_PRE_APPLY_CONFIG, variables, true, arena, err);
+        r = mig_hooks_run(change->hooks, MIG_HOOK_PRE_APPLY_CONFIG, variables, stderr, arena, err);
     if (r == 0)
         r = make_plans(change, err);
     if (r < 0)
@@ -469,11 +478,11 @@ static int apply_with_hooks(struct change *change, struct err *err)
 
     int r = hook_variables(change, variables, err);
     if (r == 0)
-        r = mig_hooks_run(change->hooks, MIG_HOOK_APPLY_START, variables, true, arena, err);
+        r = mig_hooks_run(change->hooks, MIG_HOOK_APPLY_START, variables, stderr, arena, err);
     if (r < 0)
         return r;
     r = between_hooks(change, variables, err);
-    int last = mig_hooks_run(change->hooks, MIG_HOOK_APPLY_EXIT, variables, true, arena, &late);
+    int last = mig_hooks_run(change->hooks, MIG_HOOK_APPLY_EXIT, variables, stderr, arena, &late);
     if (last < 0 && r == 0) {
         *err = late;
         return last;
@@ -526,6 +535,9 @@ int mig_change(struct mig_site *site, const struct mig_request *request, struct 
     auto_(change_done) struct change change = CHANGE_INIT(site, request);
 
     if (text_equal(request->command, "plan") || request->dry_run) {
+        if (mig_site_is_changing(site))
+            fputs("note: a change is under way or was interrupted; `apply` finishes it first\n",
+                  stderr);
         int r = make_plans(&change, err);
         return r < 0 ? r : say_plan(&change, err);
     }

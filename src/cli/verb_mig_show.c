@@ -35,7 +35,9 @@ void mig_heading(const struct mig_gpu *gpu, char text[static 256])
         { "MIG on, off after a reset", "MIG on" },
     };
 
-    snprintf(text, 256, "GPU %u  %s  %s", gpu->index, gpu->name ? gpu->name : "?",
+    bool named = gpu->name && *gpu->name;
+
+    snprintf(text, 256, "GPU %u  %s%s%s", gpu->index, named ? gpu->name : "", named ? "  " : "",
              gpu->problem    ? gpu->problem
              : !gpu->capable ? "without MIG"
                              : modes[gpu->enabled][gpu->pending]);
@@ -498,6 +500,8 @@ void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, enum mig_uuids u
         fprintf(to, "  + MIG mode\n");
     if (mig_plan_has(plan, MIG_STEP_RESET))
         fprintf(to, "  ! a reset of the GPU\n");
+    if (mig_plan_has(plan, MIG_STEP_MODE_ON) && plan->gpu->holder)
+        fprintf(to, "  - the whole GPU  taken from %s\n", plan->gpu->holder);
     for (size_t i = 0; i < n; i++)
         print_fated(to, plan, &fates[i], uuids, style);
 }

@@ -139,6 +139,8 @@ static int unknown_config(const struct mig_config_file *file, const char *name, 
         if (n < sizeof(list))
             n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i > 0 ? ", " : "", names[i]);
     }
+    if (file->n_configs == 0)
+        return err_set(err, ENOENT, "the file has no configurations");
     if (!name)
         return err_set(err, EINVAL, "say which configuration: %s", list);
     const char *nearest = text_nearest(name, names, file->n_configs);
@@ -206,11 +208,15 @@ static int config_of_file(struct mig_site *site, const struct mig_request *reque
 
 /* Those that the node's own profiles make up: all-1g.10gb, all-balanced, all-disabled. */
 static int config_of_node(struct mig_site *site, const struct mig_request *request,
-                          const struct mig_config **ret, struct err *err)
+                          const struct mig_choice *choice, const struct mig_config **ret,
+                          struct err *err)
 {
     auto_(buf_done) struct buf text = BUF_MAX(MIG_CONFIG_MAX_FILE_BYTES);
+    const struct mig_node *node;
 
-    int r = mig_generate_write(site->node, MIG_YAML, &text, err);
+    int r = mig_site_readable(site, choice->chosen, &node, err);
+    if (r == 0)
+        r = mig_generate_write(node, MIG_YAML, &text, err);
     if (r < 0)
         return r;
     struct span kept = { arena_spandup(&site->arena, buf_span(&text)), text.len };
@@ -227,7 +233,18 @@ int mig_wanted_config(struct mig_site *site, const struct mig_request *request,
     if (request->devices)
         return config_of_devices(site, request, choice, ret, err);
     return request->file ? config_of_file(site, request, ret, err)
-                         : config_of_node(site, request, ret, err);
+                         : config_of_node(site, request, choice, ret, err);
+}
+
+/* Names in it are those of a file. */
+static void warn(struct mig_site *site, const char *sentence)
+{
+    char *text = arena_strdup(&site->arena, sentence);
+
+    if (!text)
+        return;
+    text_make_harmless(text);
+    fprintf(stderr, "warning: %s\n", text);
 }
 
 static int wishes_of_config(struct mig_site *site, const struct mig_request *request,
@@ -244,7 +261,7 @@ static int wishes_of_config(struct mig_site *site, const struct mig_request *req
         return r;
     /* That `all` means those that can do MIG is no news about a list of our own making. */
     for (size_t i = 0; request->file && i < wishes.n_warnings; i++)
-        fprintf(stderr, "warning: %s\n", wishes.warnings[i]);
+        warn(site, wishes.warnings[i]);
     *ret = wishes.wishes;
     return 0;
 }
@@ -304,7 +321,8 @@ static int wishes_of_checkpoint(struct mig_site *site, const struct mig_request 
         else if (gpu)
             wishes[i] = (struct mig_wish){ .kind = MIG_WISH_LAYOUT, .layout = &gpu->layout };
     }
-    *ret = wishes;
+    if (r == 0)
+        *ret = wishes;
     return r;
 }
 
@@ -312,7 +330,7 @@ int mig_wanted(struct mig_site *site, const struct mig_request *request,
                const struct mig_wish **ret, struct err *err)
 {
     struct mig_choice choice;
-    struct mig_wish *wishes;
+    struct mig_wish *wishes = NULL;
 
     int r = mig_choose(site->node, request->gpus, &choice, err);
     if (r < 0)
@@ -323,6 +341,7 @@ int mig_wanted(struct mig_site *site, const struct mig_request *request,
     for (size_t i = 0; r == 0 && i < site->node->n_gpus; i++)
         if (!choice.chosen[i])
             wishes[i] = (struct mig_wish){ .kind = MIG_WISH_NOTHING };
-    *ret = wishes;
+    if (r == 0)
+        *ret = wishes;
     return r;
 }

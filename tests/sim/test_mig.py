@@ -978,6 +978,37 @@ GPU 0  NVIDIA H100 80GB HBM3  MIG on
         self.assertEqual(self.counts(), MIXED)
         self.assertSays(self.mig("recover").out, "Nothing to do")
 
+    def test_a_lost_gpu_does_not_keep_the_others_from_it(self):
+        self.create("2xh100-80gb")
+        self.sim("lose", "1")
+        self.assertSays(self.mig("list").out, "GPU 1  cannot reach it: GPU is lost")
+        self.assertSays(self.mig("apply", "all-balanced", status=1).err, "GPU is lost")
+        self.mig("apply", "all-balanced", "--gpu", "0")
+        self.assertEqual(self.counts(), MIXED)
+        places = set(self.devices())
+        self.sim("reboot")
+        self.mig("restore")
+        self.assertEqual(set(self.devices()), places)
+
+    def test_what_takes_long_says_how_far_it_is(self):
+        self.create("h100-80gb", "on")
+        self.assertEqual(self.mig("apply", "--devices", "1g.10gb=1").err, "")
+        self.sim("fault", "add", "nvmlDeviceCreateGpuInstanceWithPlacement", "--hang", "400")
+        done = self.mig("apply", "all-1g.10gb")
+        self.assertRegex(done.err, r"(?m)^step [0-9]+ of 12: GPU 0: create .*1g\.10gb")
+        self.assertLess(len(done.err.splitlines()), 5)
+
+    def test_a_reader_that_goes_away_stops_no_change(self):
+        self.create("8xh100-80gb")
+        env = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+        child = subprocess.Popen([TRANCHE, "mig", "apply", "all-1g.10gb"], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, env={**env, "TRANCHE_SIM": self.node})
+        child.stdout.close()
+        child.stderr.close()
+        child.wait()
+        self.assertEqual([self.counts(i) for i in range(8)], [SEVEN] * 8)
+        self.assertSays(self.mig("recover").out, "Nothing to do")
+
     def test_a_gpu_that_hangs_is_no_reason_to_hang(self):
         self.create("2xh100-80gb")
         self.sim("set", "1", "hung=on")
@@ -1131,6 +1162,10 @@ class Pods(Case):
         self.assertEqual(self.mode(0), (False, False))
         self.mig("apply", "all-1g.10gb", "--gpu", "0")
         self.assertEqual((self.mode(0), self.mode(1)), ((True, True), (False, False)))
+        self.assertSays(self.mig("plan", "all-1g.10gb", "--take-from-pods", status=3).out,
+                        "  - the whole GPU  taken from pod team-a/train")
+        self.mig("apply", "all-1g.10gb", "--take-from-pods")
+        self.assertEqual(self.counts(1), SEVEN)
 
     def test_a_kubelet_that_is_silent_makes_careful(self):
         self.create("h100-80gb", "1g.10gb:2")
