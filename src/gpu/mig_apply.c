@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "gpu/mig_journal.h"
 #include "gpu/mig_look.h"
-#include "gpu/mig_step.h"
+#include "gpu/mig_worker.h"
 #include "gpu/nvml_table.h"
 
 #define LOCK_FILE "lock"
@@ -572,6 +572,60 @@ int mig_apply(struct nvml *nvml, const struct mig_gpu_plan *plans, size_t n_plan
             make_job(&change, jobs, &n_jobs, &plans[i]);
     }
     return n_jobs > 0 ? run_plans(&change, jobs, n_jobs, err) : 0;
+}
+
+/* ---- what it looks like then ---- */
+
+static struct mig_gpu *gpu_of(struct mig_node *node, const struct mig_gpu *gpu)
+{
+    for (size_t i = 0; i < node->n_gpus; i++)
+        if (&node->gpus[i] == gpu)
+            return &node->gpus[i];
+    return NULL;
+}
+
+/* To one of those of its name at its place that has none yet. */
+static void give_uuid(struct mig_gpu *gpu, const struct mig_change *change)
+{
+    for (size_t i = 0; i < gpu->n_gis; i++) {
+        struct mig_gpu_instance *gi = &gpu->gis[i];
+
+        if (gi->placement.start != change->placement.start ||
+            gi->placement.size != change->placement.size)
+            continue;
+        for (size_t j = 0; j < gi->n_cis; j++) {
+            char name[MIG_PROFILE_NAME_MAX];
+
+            mig_device_name(gpu, gi, &gi->cis[j], name);
+            if (gi->cis[j].uuid || !text_equal(name, change->profile))
+                continue;
+            gi->cis[j].uuid = change->new_uuid;
+            return;
+        }
+    }
+}
+
+int mig_apply_imagine(struct mig_node *node, const struct mig_gpu_plan *plans, size_t n_plans,
+                      const struct mig_outcome *outcome, struct err *err)
+{
+    if (outcome->n_pending > 0)
+        return err_set(err, EAGAIN, "%zu GPUs wait for a reset", outcome->n_pending);
+    for (size_t i = 0; i < n_plans; i++) {
+        struct mig_gpu *gpu = gpu_of(node, plans[i].gpu);
+
+        if (!gpu)
+            return err_set(err, EINVAL, "GPU %u of the plan is none of the node's",
+                           plans[i].gpu->index);
+        for (size_t j = 0; j < plans[i].n_steps; j++) {
+            int r = mig_step_imagine(gpu, &plans[i].steps[j], err);
+            if (r < 0)
+                return r;
+        }
+        for (size_t j = 0; j < outcome->n_changes; j++)
+            if (outcome->changes[j].gpu == gpu->index && outcome->changes[j].new_uuid)
+                give_uuid(gpu, &outcome->changes[j]);
+    }
+    return 0;
 }
 
 /* ---- what a killed process left ---- */

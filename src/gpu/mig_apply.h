@@ -98,6 +98,16 @@ enum { MIG_APPLY_ARENA_BYTES = 1 << 20 };
                             const struct mig_apply_options *options, struct arena *arena,
                             struct mig_outcome *ret, struct err *err);
 
+/*
+ * What the node is after a successful mig_apply, without asking it: its GPUs as the steps left
+ * them, with the UUIDs of what was made. Changes `node`, which is the one that the plans were made
+ * on; the new ids are a guess by the driver's rule. -EAGAIN: modes wait for a reset, so look;
+ * others when the steps do not fit the node.
+ */
+[[nodiscard]] int mig_apply_imagine(struct mig_node *node, const struct mig_gpu_plan *plans,
+                                    size_t n_plans, const struct mig_outcome *outcome,
+                                    struct err *err);
+
 /* Nothing to do without a journal: 0. 1: a change was finished, or (ret->undone) taken back.
  * Errors as mig_apply. A journal that cannot be read, or that is about none of this node's GPUs, is
  * kept aside (`journal.json.bad`), named in ret->note, and not followed: 0. */

@@ -187,6 +187,28 @@ static void check_changes(struct bench *bench)
     assert_int_equal(told_made, made);
 }
 
+/* What is imagined is what is there. */
+static void check_imagined(struct bench *bench)
+{
+    auto_(arena_done) struct arena arena = ARENA_MAX(MIB(8));
+    struct mig_node *now = world_look(bench->world, &arena);
+
+    if (mig_apply_imagine(bench->node, bench->plans, bench->n_plans, &bench->outcome, &bench->err) <
+        0)
+        fail_msg("%s", bench->err.text);
+    for (size_t g = 0; g < now->n_gpus; g++) {
+        const struct mig_gpu *real = &now->gpus[g], *imagined = &bench->node->gpus[g];
+        struct mig_layout a, b;
+
+        mig_layout_of(real, &a);
+        mig_layout_of(imagined, &b);
+        assert_true(mig_layout_equal(&a, &b));
+        for (size_t i = 0; i < real->n_gis; i++)
+            for (size_t j = 0; j < real->gis[i].n_cis; j++)
+                assert_string_equal(imagined->gis[i].cis[j].uuid, real->gis[i].cis[j].uuid);
+    }
+}
+
 static void layouts_come_true(void **state)
 {
     static const struct {
@@ -225,6 +247,7 @@ static void layouts_come_true(void **state)
         assert_false(bench->outcome.undone);
         assert_false(state_has(bench, MIG_JOURNAL_FILE));
         check_changes(bench);
+        check_imagined(bench);
     }
 }
 

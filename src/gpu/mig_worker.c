@@ -1,4 +1,4 @@
-#include "gpu/mig_step.h"
+#include "gpu/mig_worker.h"
 
 #include <assert.h>
 #include <errno.h>
