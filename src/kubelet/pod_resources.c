@@ -1,6 +1,7 @@
 #include "kubelet/pod_resources.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "net/grpc_client.h"
@@ -60,11 +61,22 @@ static void forget(struct question *question)
     mem_free(question);
 }
 
+/* A kubelet's Get has plain errors: it is UNKNOWN that a pod is not there, or that the gate is off.
+ */
+static int errno_of(bool is_get, const struct grpc_status *status)
+{
+    if (is_get && status->code == GRPC_UNKNOWN && strstr(status->message, " not found"))
+        return ENOENT;
+    if (is_get && status->code == GRPC_UNKNOWN && strstr(status->message, "Get method disabled"))
+        return ENOSYS;
+    return grpc_code_to_errno(status->code);
+}
+
 static int read_answer(bool is_get, const struct grpc_status *status, struct span response,
                        struct arena *arena, struct pod_list *ret, struct err *err)
 {
     if (status->code != GRPC_OK)
-        return err_set(err, grpc_code_to_errno(status->code), "%s", status->message);
+        return err_set(err, errno_of(is_get, status), "%s", status->message);
     if (!is_get)
         return pod_list_decode(response, arena, ret, err);
 

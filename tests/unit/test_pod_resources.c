@@ -40,7 +40,7 @@ struct world {
     char dir[64], socket[128];
     struct grpc_server *server;
     struct pod_resources *client;
-    bool get_is_off;
+    bool get_is_off, gate_is_off;
     bool answered;
     int r;
     size_t n_pods;
@@ -69,6 +69,14 @@ static void on_get(struct grpc_call *call, struct span request, void *user)
     }
     assert_int_equal(pod_get_request_decode(request, &arena, &wanted, NULL), 0);
     assert_string_equal(wanted.namespace, "ml");
+    if (world->gate_is_off) {
+        grpc_call_end(call, GRPC_UNKNOWN, "PodResources API Get method disabled");
+        return;
+    }
+    if (text_equal(wanted.name, "gone")) {
+        grpc_call_end(call, GRPC_UNKNOWN, "pod gone in namespace ml not found");
+        return;
+    }
     if (text_equal(wanted.name, "trainer"))
         pod_get_response_encode(&pods[0], &out);
     grpc_call_reply(call, buf_span(&out));
@@ -163,6 +171,11 @@ static void one_pod_is_got_by_name(void **state)
     await_answer(world);
     assert_int_equal(world->r, -ENOENT);
     assert_int_equal(world->n_pods, 0);
+
+    /* As kubelets say it: with an error that has no kind. */
+    assert_int_equal(pod_resources_get(world->client, "ml", "gone", on_answer, world, NULL), 0);
+    await_answer(world);
+    assert_int_equal(world->r, -ENOENT);
 }
 
 static void a_kubelet_without_get_says_so(void **state)
@@ -174,6 +187,12 @@ static void a_kubelet_without_get_says_so(void **state)
     await_answer(world);
     assert_int_equal(world->r, -ENOSYS);
     assert_string_equal(world->text, "pod resources of the kubelet: unknown method Get");
+
+    world->get_is_off = false;
+    world->gate_is_off = true;
+    assert_int_equal(pod_resources_get(world->client, "ml", "trainer", on_answer, world, NULL), 0);
+    await_answer(world);
+    assert_int_equal(world->r, -ENOSYS);
 }
 
 static void nobody_listening_is_an_answer_too(void **state)
