@@ -197,8 +197,8 @@ static void offer_others(struct search *search, struct candidate *candidate)
 
     for (uint32_t i = 0; i < board->n_profiles && search->n_items < MAX_ITEMS; i++) {
         const struct mig_board_profile *profile = &board->profiles[board->order[i]];
-        if (profile->of->profile.attributes || profile->slices == 0 ||
-            profile->slices > MIG_MAX_SLICES)
+        if (profile->of->profile.attributes || profile->slices > MIG_MAX_SLICES ||
+            mig_gpu_ci_whole(board->gpu, profile->of) == MIG_CI_PROFILES)
             continue;
         candidate->n[search->n_items] = 0;
         search->items[search->n_items] =

@@ -156,7 +156,7 @@ static int err_unknown(const struct mig_gpu *gpu, const struct mig_profile *prof
                    buf_text(&all));
 }
 
-/* Into what an instance of this many slices can be cut: "1c, 2c". */
+/* Into what an instance of this many slices can be cut: "1c.3g.40gb, 2c.3g.40gb, 3g.40gb". */
 static int err_cannot_cut(const struct mig_gi_profile *gi, const struct mig_profile *profile,
                           struct err *err)
 {
@@ -164,9 +164,9 @@ static int err_cannot_cut(const struct mig_gi_profile *gi, const struct mig_prof
 
     for (uint32_t c = 1; c < gi->slices; c++)
         if (mig_ci_max(gi->slices, mig_ci_whole(c)))
-            buf_printf(&all, "%s%uc.%s", all.len ? ", " : "", c, gi->name);
-    return err_set(err, ENOENT, "%s has no compute instances of %u slices; it has %s%s%s", gi->name,
-                   profile->c, buf_text(&all), all.len ? " and " : "", gi->name);
+            buf_printf(&all, "%uc.%s, ", c, gi->name);
+    return err_set(err, ENOENT, "%s has no compute instances of %u slices; it has %s%s", gi->name,
+                   profile->c, buf_text(&all), profile->c == profile->g ? "no other" : gi->name);
 }
 
 int mig_gpu_resolve(const struct mig_gpu *gpu, const struct mig_profile *profile,
@@ -179,7 +179,7 @@ int mig_gpu_resolve(const struct mig_gpu *gpu, const struct mig_profile *profile
     if (!gi)
         return err_unknown(gpu, profile, err);
     uint32_t ci = profile->c == profile->g ? mig_gpu_ci_whole(gpu, gi) : mig_ci_whole(profile->c);
-    if (profile->c != profile->g && !mig_ci_max(gi->slices, ci))
+    if (!mig_gpu_ci_size(gpu, gi, ci))
         return err_cannot_cut(gi, profile, err);
     *ret = gi;
     *ret_ci = ci;

@@ -56,6 +56,8 @@ static void present_make(const struct mig_board *board, const struct mig_gpu_ins
         ret->cis[i].pinned = is_pinned(&gi->cis[i], may_stop_pods);
         ret->pinned = ret->pinned || ret->cis[i].pinned;
     }
+    if (ret->mask == 0) /* beyond any board there is */
+        ret->profile = -1;
     if (ret->profile < 0)
         return;
     const struct mig_gi_profile *profile = board->profiles[ret->profile].of;

@@ -102,7 +102,7 @@ static void unknown_names_are_answered_with_those_that_are_known(void **test)
     assert_int_equal(mig_gpu_resolve(gpu, &(struct mig_profile){ 3, 4, 24, 0 }, &found, &ci, &err),
                      -ENOENT);
     assert_string_equal(err.text, "4g.24gb has no compute instances of 3 slices; it has "
-                                  "1c.4g.24gb, 2c.4g.24gb and 4g.24gb");
+                                  "1c.4g.24gb, 2c.4g.24gb, 4g.24gb");
     gpu->n_profiles = 0;
     assert_int_equal(mig_gpu_resolve(gpu, &(struct mig_profile){ 1, 1, 10, 0 }, &found, &ci, &err),
                      -ENOENT);

@@ -319,7 +319,7 @@ static void refusals_say_who_is_in_the_way_and_what_would_do(void **test)
         { "t4", "off", "1g.10gb:1", MIG_REFUSED_NOT_CAPABLE, "GPU 0: Tesla T4 cannot do MIG",
           NULL },
         { "a100-40gb", "", "3c.4g.20gb:1", MIG_REFUSED_UNKNOWN,
-          "GPU 0: 4g.20gb has no compute instances of 3 slices; it has 1c.4g.20gb, 2c.4g.20gb and "
+          "GPU 0: 4g.20gb has no compute instances of 3 slices; it has 1c.4g.20gb, 2c.4g.20gb, "
           "4g.20gb",
           NULL },
         { "a100-40gb", "", "1g.5gb+me:2", MIG_REFUSED_NO_ROOM,

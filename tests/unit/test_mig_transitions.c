@@ -740,6 +740,49 @@ static void exact_layouts_are_reached_from_anywhere(void **test)
     world_done(&world);
 }
 
+/* Wishes for parts: the simulated driver, which tries all layouts, finds room for just the same. */
+static void parts_have_room_exactly_where_the_simulated_driver_finds_it(void **test)
+{
+    static const struct {
+        const char *name;
+        uint32_t n;
+    } parts[] = { { "1c.3g.20gb", 8 }, { "2c.3g.20gb", 4 }, { "3g.20gb", 3 },
+                  { "1c.2g.10gb", 7 }, { "2g.10gb", 3 },    { "1g.5gb", 5 } };
+    static const struct family family = { "a100-40gb", { END }, 0, 0 };
+    static struct world world;
+    static struct mig_gpu gpu;
+    size_t counts[2] = {};
+
+    world_make(&world, &family);
+    for (size_t code = 0; code < 8 * 4 * 3 * 7 * 3 * 5; code++) {
+        auto_(arena_done) struct arena arena = ARENA_MAX(KIB(64));
+        struct mig_want wants[ARRAY_LEN(parts)];
+        struct sim_mig_want sim_wants[ARRAY_LEN(parts)];
+        struct mig_wish wish = { .kind = MIG_WISH_DEVICES,
+                                 .n_wants = ARRAY_LEN(wants),
+                                 .wants = wants };
+        struct mig_gpu_plan plan;
+        size_t rest = code;
+
+        for (size_t i = 0; i < ARRAY_LEN(parts); rest /= parts[i++].n) {
+            wants[i] =
+                (struct mig_want){ .name = parts[i].name, .count = (uint32_t)(rest % parts[i].n) };
+            assert_int_equal(mig_profile_parse(span_of(parts[i].name), &wants[i].profile, NULL), 0);
+            sim_wants[i] = (struct sim_mig_want){ parts[i].name, wants[i].count };
+        }
+        lay_out(&world, &world.layouts[0], &gpu);
+        assert_int_equal(plan_it(&gpu, &wish, &arena, &plan), 0);
+        bool room =
+            sim_mig_partition(world.state, world.sim, sim_wants, ARRAY_LEN(wants), NULL) >= 0;
+        assert_int_equal(plan.refusal, room ? MIG_REFUSED_NOT : MIG_REFUSED_NO_ROOM);
+        counts[room]++;
+        if (room)
+            replay(&world, &gpu, &plan);
+    }
+    assert_true(counts[0] > 1000 && counts[1] > 100);
+    world_done(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -750,6 +793,7 @@ int main(void)
         cmocka_unit_test(whoever_holds_an_instance_keeps_it_and_all_else_that_can_be),
         cmocka_unit_test(what_is_there_needs_no_plan_and_everything_can_go),
         cmocka_unit_test(exact_layouts_are_reached_from_anywhere),
+        cmocka_unit_test(parts_have_room_exactly_where_the_simulated_driver_finds_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
