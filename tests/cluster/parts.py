@@ -28,6 +28,7 @@ NOT_BEFORE = {
     "etcd": (3, 5, 13),  # the first that tells the API server how far a watch has come
     "containerd": (1, 7, 0),  # the first that heeds CDI devices in the CRI
 }
+ALSO_LOOK_IN = ("/usr/sbin", "/sbin", "/usr/local/go/bin")  # where sudo does not look, or not everybody
 HELPERS = ("unshare", "nsenter", "ip", "ss", "mount", "pivot_root", "openssl")
 CNI_PLUGINS = ("bridge", "host-local", "loopback")
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
@@ -129,7 +130,7 @@ def find_given(name: str) -> Path | None:
 def installed(module: Module) -> dict[str, Path] | None:
     """etcd and containerd as this machine has them, for those without Go. Kubernetes never: its parts
     have to be of one version."""
-    if shutil.which("go") or module.folder == "kubernetes":
+    if which("go") or module.folder == "kubernetes":
         return None
     found = {name: Path(path) for name in module.commands if (path := which(name))}
     whole = len(found) == len(module.commands) and all(map(is_new_enough, found.values()))
@@ -137,8 +138,7 @@ def installed(module: Module) -> dict[str, Path] | None:
 
 
 def which(name: str) -> str | None:
-    """Also where servers lie, which is not in everybody's PATH."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return shutil.which(name, path=":".join([os.environ.get("PATH", ""), *ALSO_LOOK_IN]))
 
 
 def find_on_debian(name: str) -> Path:
@@ -172,7 +172,7 @@ def build(module: Module, absent: list[str]) -> dict[str, Path]:
     The folder gets its name when everything in it is whole, so an interrupted build leaves nothing
     that looks like a finished one.
     """
-    go = shutil.which("go")
+    go = which("go")
     if not go:
         raise Missing(f"{', '.join(absent)} would have to be built, and there is no Go; {MEND_GO}")
     home = cache_folder(module, go)

@@ -17,13 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import host
 import kube
 import machine
 import parts
 import server
-from trouble import Trouble
+from trouble import Missing, Trouble
 
 HERE = Path(__file__).resolve().parent
 
@@ -108,11 +109,13 @@ def test_a_missing_tool_is_named_with_what_installs_it_and_counts_as_skipped() -
     assert done.returncode == 0
 
 
-def test_without_go_and_without_a_folder_the_ring_counts_as_skipped() -> None:
-    with folder() as home, programs_without(home, "go") as path:
-        done = run_run("test", PATH=str(path), TRANCHE_KUBE_BIN="", KUBEBUILDER_ASSETS="")
-    assert "there is no Go; install Go 1.24 or newer, or name a folder" in done.stderr
-    assert done.stdout.endswith("\n0 passed, 0 failed, 1 skipped\n")
+def test_without_go_and_without_a_folder_it_is_said_what_would_do() -> None:
+    env = {"TRANCHE_KUBE_BIN": "", "KUBEBUILDER_ASSETS": ""}
+    with folder() as home, programs_without(home, "go") as path, environment(env | {"PATH": str(path)}):
+        with mock.patch.object(parts, "ALSO_LOOK_IN", ()):
+            said = sentence_of(parts.find_parts, Missing)
+    assert said.endswith("there is no Go; install Go 1.24 or newer, or name a folder with the programs in "
+                         "TRANCHE_KUBE_BIN")
 
 
 def test_a_folder_with_an_old_kubernetes_is_refused() -> None:
@@ -184,10 +187,10 @@ def run_run(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
                           text=True, timeout=60)
 
 
-def sentence_of(action: Callable[[], object]) -> str:
+def sentence_of(action: Callable[[], object], kind: type[Trouble] = Trouble) -> str:
     try:
         action()
-    except Trouble as trouble:
+    except kind as trouble:
         return str(trouble)
     raise AssertionError("nothing was said")
 
