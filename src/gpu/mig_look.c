@@ -270,6 +270,8 @@ static int ask_profiles(struct reader *reader, struct err *err)
             continue;
         if (code != NVML_SUCCESS)
             return fail(reader, code, err, "cannot read its MIG profile %u", i);
+        if (info.sliceCount == 0 || info.sliceCount > MIG_MAX_MEMORY_SLICES)
+            continue; /* nothing that could be counted with */
         int r = add_profile(reader, i, &info, err);
         if (r < 0)
             return r;
@@ -371,10 +373,10 @@ static int read_ci(struct reader *reader, nvmlGpuInstance_t handle, nvmlComputeI
     nvmlReturn_t code = reader->look->nvml->ci_info(instance, &info);
     if (code != NVML_SUCCESS)
         return fail(reader, code, err, "cannot read a compute instance of GPU instance %u", gi->id);
-    *ci = (struct mig_compute_instance){
-        .id = info.id,
-        .placement = { info.placement.start, info.placement.size },
-    };
+    *ci = (struct mig_compute_instance){ .id = info.id };
+    if (info.placement.size <= MIG_MAX_MEMORY_SLICES &&
+        info.placement.start <= MIG_MAX_MEMORY_SLICES - info.placement.size)
+        ci->placement = (struct mig_placement){ info.placement.start, info.placement.size };
     int r = ci_profile_of(reader, handle, gi->gi_profile, info.profileId, &ci->ci_profile, err);
     if (r == 0)
         r = read_text(reader, reader->look->nvml->uuid, info.device, "MIG device's UUID", &ci->uuid,

@@ -236,7 +236,9 @@ int mig_worker_set_mode(struct mig_worker *worker, bool enabled, bool *ret_waits
     nvmlReturn_t code = worker->nvml->mig_mode_set(worker->device, enabled, &activation);
     if (code != NVML_SUCCESS)
         return refuse_step(worker, &step, code, err);
-    int r = mig_worker_mode(worker, &current, &pending, err);
+    int r = mig_worker_find(worker, err); /* the driver may have taken the GPU away and back */
+    if (r == 0)
+        r = mig_worker_mode(worker, &current, &pending, err);
     if (r < 0)
         return r;
     *ret_waits = false;

@@ -399,6 +399,69 @@ static void a_call_that_keeps_failing_is_the_gpus_problem(void **state)
     }
 }
 
+static nvmlReturn_t wild_profile_info(nvmlDevice_t device, uint32_t profile,
+                                      struct nvml_gi_profile_info *info)
+{
+    nvmlReturn_t code = real_gi_profile_info(device, profile, info);
+
+    if (profile == 1)
+        info->sliceCount = 0;
+    if (profile == 2)
+        info->sliceCount = UINT32_MAX;
+    return code;
+}
+
+static nvmlReturn_t wild_placements(nvmlDevice_t device, uint32_t profile_id,
+                                    struct nvml_placement *placements, uint32_t *count)
+{
+    placements[0] = (struct nvml_placement){ UINT32_MAX, 2 };
+    *count = 1;
+    return NVML_SUCCESS;
+}
+
+static nvmlReturn_t (*real_gi_info)(nvmlGpuInstance_t gi, struct nvml_gi_info *info);
+static nvmlReturn_t wild_gi_info(nvmlGpuInstance_t gi, struct nvml_gi_info *info)
+{
+    nvmlReturn_t code = real_gi_info(gi, info);
+
+    info->placement = (struct nvml_placement){ 31, 2 };
+    return code;
+}
+
+static nvmlReturn_t (*real_ci_info)(nvmlComputeInstance_t ci, struct nvml_ci_info *info);
+static nvmlReturn_t wild_ci_info(nvmlComputeInstance_t ci, struct nvml_ci_info *info)
+{
+    nvmlReturn_t code = real_ci_info(ci, info);
+
+    info->placement = (struct nvml_placement){ UINT32_MAX, UINT32_MAX };
+    return code;
+}
+
+static void numbers_that_cannot_be_are_not_believed(void **state)
+{
+    for (size_t i = 0; i < 4; i++) {
+        auto_world world = world_new("h100-80gb");
+        CUT(world, 0, { "1g.10gb", 2 });
+        real_gi_profile_info = world->nvml->gi_profile_info;
+        real_gi_info = world->nvml->gi_info;
+        real_ci_info = world->nvml->ci_info;
+        if (i == 0)
+            world->nvml->gi_profile_info = wild_profile_info;
+        if (i == 1)
+            world->nvml->gi_placements = wild_placements;
+        if (i == 2)
+            world->nvml->gi_info = wild_gi_info;
+        if (i == 3)
+            world->nvml->ci_info = wild_ci_info;
+        auto_view view = look(world, NULL);
+        const struct mig_gpu *gpu = &view.node->gpus[0];
+        assert_int_equal(gpu->problem != NULL, i == 1 || i == 2);
+        assert_int_equal(gpu->n_profiles, i == 0 ? 5 : i == 3 ? 7 : 0);
+        if (i == 3)
+            assert_int_equal(gpu->gis[0].cis[0].placement.size, 0); /* not told */
+    }
+}
+
 /* ---- who uses it ---- */
 
 static void holders_are_named_where_they_are(void **state)
@@ -560,6 +623,7 @@ int main(void)
         cmocka_unit_test(a_lost_gpu_is_a_problem_of_its_own),
         cmocka_unit_test(one_call_that_fails_for_once_harms_nobody),
         cmocka_unit_test(a_call_that_keeps_failing_is_the_gpus_problem),
+        cmocka_unit_test(numbers_that_cannot_be_are_not_believed),
         cmocka_unit_test(holders_are_named_where_they_are),
         cmocka_unit_test(names_of_processes_give_no_orders),
         cmocka_unit_test(drivers_that_tell_only_mig_devices_are_asked_about_those),
