@@ -288,8 +288,8 @@ static void gpus_stand_in_the_order_of_their_addresses(void **state)
 
     gpus[0].pci_bus = gpus[2].pci_bus;
     gpus[2].pci_bus = bus;
-    gpus[1].pci_domain = 0x10000; /* more digits, yet later */
-    gpus[1].pci_bus = 1;
+    gpus[0].pci_domain = 0xffff;
+    gpus[1].pci_domain = 0x10000; /* more digits: the last, though "1" comes before "f" */
     auto_view view = look(world, NULL);
     assert_int_equal(view.node->gpus[0].index, 2);
     assert_int_equal(view.node->gpus[1].index, 0);
@@ -568,6 +568,23 @@ static void drivers_that_tell_only_mig_devices_are_asked_about_those(void **stat
     nvml_shutdown(world->nvml);
 }
 
+/* A monitor that opened a GPU instance, no compute instance in particular. */
+static void who_holds_a_whole_gpu_instance_holds_all_in_it(void **state)
+{
+    auto_world world = world_new("h100-80gb");
+
+    CUT(world, 0, { "1c.3g.40gb", 2 }, { "1g.10gb", 1 });
+    world->sim->processes[0] = (struct sim_process){
+        .exists = true, .pid = 99, .gi_id = 2, .ci_id = SIM_NO_INSTANCE, .name = "dcgm"
+    };
+    auto_view view = look(world, NULL);
+    const struct mig_gpu *gpu = &view.node->gpus[0];
+    assert_int_equal(gpu->n_gis, 2);
+    for (size_t i = 0; i < 2; i++)
+        for (size_t j = 0; j < gpu->gis[i].n_cis; j++)
+            assert_int_equal(gpu->gis[i].cis[j].held_by_process, gpu->gis[i].id == 2);
+}
+
 static void many_processes_are_all_counted(void **state)
 {
     auto_world world = world_new("h100-80gb");
@@ -586,20 +603,21 @@ static void a_look_takes_few_calls(void **state)
 {
     static const struct {
         const char *gpus;
-        uint32_t cut; /* instances each; 0: MIG off */
+        int cut; /* instances each; -1: MIG off */
         uint64_t most;
     } rows[] = {
-        { "h100-80gb", 0, 42 },
-        { "8xh100-80gb", 0, 112 },
+        { "h100-80gb", -1, 42 },
+        { "8xh100-80gb", -1, 112 },
+        { "8xh100-80gb", 0, 120 },
         { "8xh100-80gb", 7, 352 },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         auto_world world = world_new(rows[i].gpus);
-        for (uint32_t g = 0; rows[i].cut && g < 8; g++)
-            CUT(world, g, { "1g.10gb", rows[i].cut });
+        for (uint32_t g = 0; rows[i].cut >= 0 && g < 8; g++)
+            CUT(world, g, { "1g.10gb", (uint32_t)rows[i].cut });
         auto_view view = look(world, NULL);
-        print_message("%s, %u instances each: %llu calls, arena %zu KiB\n", rows[i].gpus,
+        print_message("%s, %d instances each: %llu calls, arena %zu KiB\n", rows[i].gpus,
                       rows[i].cut, (unsigned long long)view.calls, view.arena.used >> 10);
         assert_true(view.calls <= rows[i].most);
         assert_true(view.arena.used <= view.node->n_gpus * (size_t)MIG_LOOK_GPU_BYTES + KIB(32));
@@ -627,6 +645,7 @@ int main(void)
         cmocka_unit_test(holders_are_named_where_they_are),
         cmocka_unit_test(names_of_processes_give_no_orders),
         cmocka_unit_test(drivers_that_tell_only_mig_devices_are_asked_about_those),
+        cmocka_unit_test(who_holds_a_whole_gpu_instance_holds_all_in_it),
         cmocka_unit_test(many_processes_are_all_counted),
         cmocka_unit_test(a_look_takes_few_calls),
     };
