@@ -162,11 +162,11 @@ def boot(name: str, memory: Path, var: Path, shown: list[Path]) -> None:
     layers = f"lowerdir=/,upperdir={memory}/upper,workdir={memory}/work"
     run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
     mount_var(var, root / "var")
-    for path in shown:
-        (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
-        run("mount", "--bind", str(path), str(root / path.relative_to("/")))
     for folder, mode in (("run", "755"), ("tmp", "1777")):
         run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", str(root / folder))
+    for path in shown:  # late, for those that lie in a /tmp or /var which is hidden now
+        (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind", str(path), str(root / path.relative_to("/")))
     mount_dev(root / "dev")
     run("mount", "-t", "proc", "proc", str(root / "proc"))
     hide_kernel_settings(root, memory)

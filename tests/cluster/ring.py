@@ -48,9 +48,9 @@ class Ring:
         names = [f"node-{number}" for number in range(n_nodes)]
         self.control = Control(parts, self.folder, self.logs, names)
         self.control.gates = gates
-        # The tree changes while it is worked on, which an overlay would not like; folders on other
-        # disks are not part of it.
-        shown = [SOURCE, *(path for path in parts.folders if path.stat().st_dev != Path("/").stat().st_dev)]
+        # They may lie in a /tmp or on a disk that is not the root's, and the tree changes while it is
+        # worked on, which an overlay would not like.
+        shown = [SOURCE, *(path for path in parts.folders if path.parts[1] != "usr")]
         self.nodes = [Node(number, parts, self.control, memory, shown, self.logs)
                       for number in range(n_nodes)]
         self.api = self.control.api

@@ -238,8 +238,8 @@ def inside() -> int:
     node.start()
     deaf = f"trap '' INT TERM; while :; do sleep 1; done # mark={host.home()}"
     subprocess.Popen(node.inside(["sh", "-c", deaf]), start_new_session=True)
-    print("up", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        print("up", flush=True)
         signal.pause()
     return 130
 
