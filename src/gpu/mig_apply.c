@@ -691,8 +691,11 @@ int mig_recover(struct nvml *nvml, const struct mig_apply_options *options, stru
     struct err why = {};
 
     *ret = (struct mig_outcome){};
-    if (change.dir < 0 || !mig_journal_exists(change.dir))
+    if (change.dir < 0 || !mig_journal_exists(change.dir)) {
+        if (change.dir >= 0 && options->lock)
+            mig_journal_clear_away(change.dir);
         return 0;
+    }
     int r = change_open(&change, err);
     if (r < 0)
         return r;

@@ -244,8 +244,8 @@ static void close_folder(DIR **folder)
         closedir(*folder);
 }
 
-/* file_replace writes ".journal.json.<number>" first; the lock is held, so nobody is at one. */
-static void clear_leftovers(int dir)
+/* file_replace writes ".journal.json.<number>" first. */
+void mig_journal_clear_away(int dir)
 {
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     auto_(close_folder) DIR *folder = fd < 0 ? NULL : fdopendir(fd);
@@ -262,7 +262,7 @@ int mig_journal_write(int dir, const struct mig_journal *journal, struct err *er
 {
     auto_(buf_done) struct buf text = BUF_MAX(MIG_JOURNAL_MAX_BYTES);
 
-    clear_leftovers(dir);
+    mig_journal_clear_away(dir);
     if (mig_journal_to_text(journal, &text) < 0)
         return err_no_memory(err);
     return file_replace(dir, MIG_JOURNAL_FILE, buf_span(&text), 0600, err);

@@ -39,7 +39,9 @@ struct mig_journal {
 
 /* `dir` is the open state folder in all of these. */
 
-/* On disk when it returns. Clears away what writers left that were killed. */
+/* What writers left that were killed while they wrote. mig_journal_write does so, too. */
+void mig_journal_clear_away(int dir);
+/* On disk when it returns. */
 [[nodiscard]] int mig_journal_write(int dir, const struct mig_journal *journal, struct err *err);
 bool mig_journal_exists(int dir);
 /* *ret lives in the arena. -ENOENT: there is none; -EINVAL, -EFBIG: it makes no sense, with
