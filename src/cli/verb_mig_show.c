@@ -95,51 +95,40 @@ void mig_placed_title(const struct mig_gpu *gpu, const struct mig_placed *placed
 
 /* ---- what is free ---- */
 
-static bool overlaps(struct mig_placement a, struct mig_placement b)
+/* Slices, engines and counts are looked after by whoever imagines the step. */
+static bool could_create(struct mig_gpu *gpu, const struct mig_gi_profile *profile,
+                         struct mig_placement place)
 {
-    return a.start < b.start + b.size && b.start < a.start + a.size;
+    const struct mig_step step = { .kind = MIG_STEP_CREATE_GI,
+                                   .gi_profile = profile->gi_profile,
+                                   .gi = place };
+
+    return mig_step_imagine(gpu, &step, NULL) == 0;
 }
 
-static bool is_free(const struct mig_gpu *gpu, struct mig_placement place)
+/* Of equal length: taking the first that is free, again and again, takes the most. */
+static uint32_t count_more(const struct mig_gpu *gpu, const struct mig_gi_profile *profile)
 {
-    for (size_t i = 0; i < gpu->n_gis; i++)
-        if (overlaps(gpu->gis[i].placement, place))
-            return false;
-    return true;
-}
+    struct mig_gpu filled = *gpu;
+    uint32_t n = 0;
 
-static uint32_t slices_used(const struct mig_gpu *gpu)
-{
-    uint32_t used = 0;
-
-    for (size_t i = 0; i < gpu->n_gis; i++)
-        used += mig_gi_profile_slices(gpu->gis[i].gi_profile);
-    return used;
+    for (size_t i = 0; i < profile->n_placements; i++)
+        n += could_create(&filled, profile, profile->placements[i]);
+    return n;
 }
 
 size_t mig_free_places(const struct mig_gpu *gpu, const struct mig_gi_profile *profile,
                        struct mig_placement ret[static MIG_MAX_PLACEMENTS], uint32_t *ret_more)
 {
-    uint32_t have = 0, used = slices_used(gpu), room = gpu->slices > used ? gpu->slices - used : 0;
     size_t n = 0;
 
-    *ret_more = 0;
-    for (size_t i = 0; i < gpu->n_gis; i++)
-        have += gpu->gis[i].gi_profile == profile->gi_profile;
-    if (!gpu->enabled || have >= profile->max_instances || profile->slices > room)
-        return 0;
-    for (size_t i = 0; i < profile->n_placements; i++)
-        if (is_free(gpu, profile->placements[i]))
+    for (size_t i = 0; i < profile->n_placements; i++) {
+        struct mig_gpu copy = *gpu;
+
+        if (could_create(&copy, profile, profile->placements[i]))
             ret[n++] = profile->placements[i];
-    /* Of equal length: taking the first that is free, again and again, takes the most. */
-    for (size_t i = 0, end = 0; i < n; i++)
-        if (ret[i].start >= end) {
-            ++*ret_more;
-            end = ret[i].start + ret[i].size;
-        }
-    *ret_more = MIN(*ret_more, profile->max_instances - have);
-    if (profile->slices)
-        *ret_more = MIN(*ret_more, room / profile->slices);
+    }
+    *ret_more = n > 0 ? count_more(gpu, profile) : 0;
     return n;
 }
 

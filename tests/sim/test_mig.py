@@ -855,6 +855,17 @@ GPU   DEVICE    SLICES   INSTANCE   HELD BY
             self.assertIn(uuid, self.mig("list", "-o", "wide").out)
         self.assertSays(self.mig("list", "-o", "yaml").out, "memorySlices: 8")
 
+    def test_room_knows_of_engines(self):
+        self.create("rtx-pro-6000", "1g.24gb+me.all,1g.24gb-me:2")
+        gpu = json.loads(self.mig("list", "-o", "json").out)["gpus"][0]
+        self.assertEqual([(f["profile"], f["starts"]) for f in gpu["free"]], [("1g.24gb-me", [9])])
+        self.create_again("h100-80gb", "1g.10gb+me:1,1g.10gb:3,3g.40gb")
+        self.assertNotIn("Room", self.mig("list").out)
+
+    def create_again(self, *args):
+        shutil.rmtree(self.node)
+        self.create(*args)
+
     def test_plan_is_a_difference(self):
         self.create("h100-80gb", "1g.10gb:7")
         self.hold(3)
