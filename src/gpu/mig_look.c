@@ -181,8 +181,8 @@ static void name_unknown(struct reader *reader, struct mig_gi_profile *profile,
     int r = mig_profile_parse(span_of(told), &parsed, NULL);
     if (r == 0)
         profile->profile = parsed;
-    if (r == 0 || r == -ENOENT) /* in proper form, with an attribute that is new to us */
-        snprintf(name, MIG_PROFILE_NAME_MAX, "%s", told);
+    if (r == 0 || r == -ENOENT) /* in proper form (and length), with an attribute new to us */
+        strcpy(name, told);
 }
 
 static int name_profile(struct reader *reader, struct mig_gi_profile *profile, struct err *err)
