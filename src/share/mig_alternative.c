@@ -5,14 +5,14 @@ enum { MAX_ITEMS = 48, TRIES = 4000 };
 /* Devices of one kind. */
 struct item {
     uint8_t profile, size;
-    uint16_t wanted;
-    uint16_t held; /* at least so many, whatever is wanted */
-    uint16_t most; /* that have room beside what is held */
+    uint32_t wanted;
+    uint32_t held; /* at least so many, whatever is wanted */
+    uint32_t most; /* that have room beside what is held */
 };
 
 struct candidate {
     uint32_t n_wanted, slices; /* of the wanted ones */
-    uint16_t n[MAX_ITEMS];
+    uint32_t n[MAX_ITEMS];
 };
 
 struct search {
@@ -75,7 +75,7 @@ static void list_items(struct search *search, const struct mig_demand *demand)
         }
 }
 
-static bool fits(struct search *search, const uint16_t *n)
+static bool fits(struct search *search, const uint32_t *n)
 {
     struct mig_demand demand = {};
 
@@ -89,7 +89,7 @@ static bool fits(struct search *search, const uint16_t *n)
 }
 
 /* So many more of one item as there is room for. */
-static void fill(struct search *search, uint16_t *n, size_t item, uint32_t limit)
+static void fill(struct search *search, uint32_t *n, size_t item, uint32_t limit)
 {
     while (n[item] < limit) {
         n[item]++;
@@ -100,7 +100,7 @@ static void fill(struct search *search, uint16_t *n, size_t item, uint32_t limit
     }
 }
 
-static void only_held(const struct search *search, uint16_t *n)
+static void only_held(const struct search *search, uint32_t *n)
 {
     for (size_t i = 0; i < search->n_items; i++)
         n[i] = search->items[i].held;
@@ -108,7 +108,7 @@ static void only_held(const struct search *search, uint16_t *n)
 
 /* ---- the nearest ---- */
 
-static bool is_part_of(const struct search *search, const uint16_t *n,
+static bool is_part_of(const struct search *search, const uint32_t *n,
                        const struct candidate *candidate)
 {
     for (size_t i = 0; i < search->n_items; i++)
@@ -122,7 +122,7 @@ static bool nearer(const struct candidate *a, const struct candidate *b)
     return a->n_wanted != b->n_wanted ? a->n_wanted > b->n_wanted : a->slices > b->slices;
 }
 
-static void enter(struct search *search, const uint16_t *n)
+static void enter(struct search *search, const uint32_t *n)
 {
     struct candidate candidate = {};
     size_t at = search->n_best;
@@ -146,7 +146,7 @@ static void enter(struct search *search, const uint16_t *n)
 }
 
 /* Whether those from `at` on could still bring it among the nearest. */
-static bool hopeful(const struct search *search, const uint16_t *n, size_t at)
+static bool hopeful(const struct search *search, const uint32_t *n, size_t at)
 {
     uint32_t most = 0;
 
@@ -159,14 +159,14 @@ static bool hopeful(const struct search *search, const uint16_t *n, size_t at)
 
 /* From many to few, so that a set comes before its parts. What is not decided yet stands at what is
  * held; where that does not fit, more does not either. */
-static void descend(struct search *search, uint16_t *n, size_t at)
+static void descend(struct search *search, uint32_t *n, size_t at)
 {
     if (at == search->n_items) {
         enter(search, n);
         return;
     }
-    uint16_t held = search->items[at].held;
-    for (uint16_t count = MAX(search->items[at].most, held);; count--) {
+    uint32_t held = search->items[at].held;
+    for (uint32_t count = MAX(search->items[at].most, held);; count--) {
         n[at] = count;
         if (search->tries > 0 && hopeful(search, n, at + 1) && (count == held || fits(search, n)))
             descend(search, n, at + 1);
@@ -177,7 +177,7 @@ static void descend(struct search *search, uint16_t *n, size_t at)
 
 static void find_nearest(struct search *search)
 {
-    uint16_t n[MAX_ITEMS];
+    uint32_t n[MAX_ITEMS];
 
     only_held(search, n);
     for (size_t i = 0; i < search->n_items; i++) {
@@ -207,7 +207,7 @@ static void offer_others(struct search *search, struct candidate *candidate)
     }
 }
 
-static void fill_up(struct search *search, struct candidate *candidate, uint32_t n_wished)
+static void fill_up(struct search *search, struct candidate *candidate, uint64_t n_wished)
 {
     if (candidate->n_wanted == n_wished)
         return; /* all that was asked for is there */
@@ -247,7 +247,7 @@ int mig_alternatives_find(struct mig_problem *problem, const struct mig_demand *
                           struct err *err)
 {
     struct search search = { .problem = problem, .tries = TRIES };
-    uint32_t n_wished = 0;
+    uint64_t n_wished = 0;
 
     problem->budget = MIG_SEARCH_BUDGET;
     list_items(&search, demand);

@@ -178,61 +178,90 @@ static void match_cis(const struct mig_placed *placed, const struct mig_gpu_inst
             }
 }
 
-/* Places for all of them: of those that stay, as given, or where they fit. */
-static int place_cis(const struct mig_problem *problem, const struct mig_placed *placed,
-                     const struct mig_board_profile *profile, const struct mig_present *present,
-                     const struct match *match, struct mig_placed_ci *ret, struct err *err)
+/* The compute instances of one GPU instance while they are given places. */
+struct places {
+    const struct mig_gpu *gpu;
+    const struct mig_gi_profile *profile;
+    uint8_t free;          /* slices */
+    struct mig_sizes left; /* of those that may be anywhere */
+};
+
+static int take_slices(struct places *places, uint32_t mask, struct err *err)
 {
-    uint8_t free = (uint8_t)((1u << MIN(profile->slices, (uint32_t)MIG_MAX_SLICES)) - 1);
-    struct mig_sizes left = {};
+    if ((places->free & mask) != mask)
+        return err_set(err, ENOSPC, "two compute instances in %s are in one place",
+                       places->profile->name);
+    places->free &= (uint8_t)~mask;
+    return 0;
+}
+
+/* A new one, where it is told to be or (later) where it fits. */
+static int place_new(struct places *places, const struct mig_placed_ci *ci, struct err *err)
+{
+    uint32_t size = mig_gpu_ci_size(places->gpu, places->profile, ci->ci_profile);
+
+    if (size == 0)
+        return err_set(err, ENOENT, "%s has no compute instance profile %u", places->profile->name,
+                       ci->ci_profile);
+    if (ci->placement.size == 0) {
+        places->left.n[size]++;
+        return 0;
+    }
+    if (ci->placement.size != size ||
+        !mig_ci_start_legal(places->profile->slices, ci->placement.start, size))
+        return err_set(err, ENOSPC, "no compute instance of %u slices can be at %u of %s", size,
+                       ci->placement.start, places->profile->name);
+    return take_slices(places, mig_mask(&ci->placement), err);
+}
+
+/* Those that may be anywhere, into what is left. */
+static int place_rest(struct places *places, const struct match *match, struct mig_placed_ci *cis,
+                      size_t n_cis, struct err *err)
+{
     struct mig_packing packing = {};
     uint32_t budget = MIG_SEARCH_BUDGET;
 
-    for (size_t i = 0; i < placed->n_cis; i++) {
-        const struct mig_placed_ci *ci = &placed->cis[i];
-        uint32_t size = mig_gpu_ci_size(problem->board->gpu, profile->of, ci->ci_profile);
-        uint32_t mask = mig_mask(&ci->placement);
-
-        ret[i] = *ci;
-        if (match->present[i] >= 0) {
-            mask = present->cis[match->present[i]].mask;
-        } else if (size == 0) {
-            return err_set(err, ENOENT, "%s has no compute instance profile %u", profile->of->name,
-                           ci->ci_profile);
-        } else if (ci->placement.size == 0) {
-            left.n[size]++;
-            continue;
-        } else if (ci->placement.size != size ||
-                   !mig_ci_start_legal(profile->slices, ci->placement.start, size)) {
-            return err_set(err, ENOSPC, "no compute instance of %u slices can be at %u of %s", size,
-                           ci->placement.start, profile->of->name);
-        }
-        if ((free & mask) != mask)
-            return err_set(err, ENOSPC, "two compute instances in %s are in one place",
-                           profile->of->name);
-        free &= (uint8_t)~mask;
-    }
-    if (!mig_pack(profile->slices, &left, &free, 1, &budget, &packing))
+    if (!mig_pack(places->profile->slices, &places->left, &places->free, 1, &budget, &packing))
         return err_set(err, ENOSPC, "the compute instances wanted in %s do not fit into it",
-                       profile->of->name);
-    for (size_t i = 0; i < placed->n_cis; i++)
-        for (size_t j = 0; j < packing.n && match->present[i] < 0 && ret[i].placement.size == 0;
+                       places->profile->name);
+    for (size_t i = 0; i < n_cis; i++)
+        for (size_t j = 0; j < packing.n && match->present[i] < 0 && cis[i].placement.size == 0;
              j++) {
             struct mig_packed *item = &packing.items[j];
-            if (item->size != mig_gpu_ci_size(problem->board->gpu, profile->of, ret[i].ci_profile))
+            if (item->size != mig_gpu_ci_size(places->gpu, places->profile, cis[i].ci_profile))
                 continue;
-            ret[i].placement = (struct mig_placement){ item->start, item->size };
-            item->size = 0;
+            cis[i].placement = (struct mig_placement){ item->start, item->size };
+            item->size = 0; /* taken */
         }
     return 0;
+}
+
+static int place_cis(const struct mig_problem *problem, const struct mig_placed *placed,
+                     const struct mig_gi_profile *profile, const struct mig_present *present,
+                     const struct match *match, struct mig_placed_ci *ret, struct err *err)
+{
+    struct places places = {
+        .gpu = problem->board->gpu,
+        .profile = profile,
+        .free = (uint8_t)((1u << MIN(profile->slices, (uint32_t)MIG_MAX_SLICES)) - 1),
+    };
+
+    for (size_t i = 0; i < placed->n_cis; i++) {
+        int r = match->present[i] >= 0
+                    ? take_slices(&places, present->cis[match->present[i]].mask, err)
+                    : place_new(&places, &placed->cis[i], err);
+        if (r < 0)
+            return r;
+        ret[i] = placed->cis[i];
+    }
+    return place_rest(&places, match, ret, placed->n_cis, err);
 }
 
 static int add_placed(const struct mig_problem *problem, const struct mig_placed *placed,
                       struct mig_goal *goal, size_t at, struct err *err)
 {
     const struct mig_gpu *gpu = problem->board->gpu;
-    const struct mig_board_profile *profile =
-        &problem->board->profiles[mig_board_find(problem->board, placed->gi_profile)];
+    const struct mig_gi_profile *profile = mig_gpu_profile(gpu, placed->gi_profile);
     int there = find_present(gpu, placed);
     const struct mig_gpu_instance *gi = there >= 0 ? &gpu->gis[there] : NULL;
     const struct mig_present *present = there >= 0 ? &problem->present[there] : NULL;

@@ -105,12 +105,13 @@ static bool put_rest(struct pack *pack)
 
 static bool may_fit(const struct pack *pack)
 {
-    uint32_t wanted = 0, there = 0;
+    uint64_t wanted = 0, there = 0;
 
-    for (uint32_t size = 1; size <= pack->slices; size++)
-        wanted += pack->left.n[size] * size;
-    for (uint32_t size = pack->slices + 1; size <= MIG_MAX_SLICES; size++)
-        wanted += pack->left.n[size] ? UINT16_MAX : 0u;
+    for (uint32_t size = 1; size <= MIG_MAX_SLICES; size++) {
+        if (size > pack->slices && pack->left.n[size] > 0)
+            return false;
+        wanted += (uint64_t)pack->left.n[size] * size;
+    }
     for (size_t i = 0; i < pack->n_bins; i++)
         there += (uint32_t)__builtin_popcount(pack->free[i]);
     return wanted <= there;

@@ -11,7 +11,7 @@ enum { MIG_MAX_BINS = MIG_BOARD_MAX_GIS };
 
 /* How many devices of each size in compute slices; 0 is not used. */
 struct mig_sizes {
-    uint16_t n[MIG_MAX_SLICES + 1];
+    uint32_t n[MIG_MAX_SLICES + 1];
 };
 
 /* A compute instance that was put somewhere. */

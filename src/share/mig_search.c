@@ -86,12 +86,12 @@ void mig_problem_make(const struct mig_gpu *gpu, const struct mig_board *board, 
 void mig_demand_add(struct mig_demand *demand, const struct mig_board *board, uint32_t profile,
                     uint32_t size, uint32_t count)
 {
-    uint16_t *n = &demand->of[profile].n[size];
+    uint32_t *n = &demand->of[profile].n[size];
 
     if (count == 0)
         return;
-    /* More than any board has is as good as any other number of them. */
-    *n = (uint16_t)MIN((uint32_t)*n + MIN(count, 1000u), 1000u);
+    if (__builtin_add_overflow(*n, count, n))
+        *n = UINT32_MAX;
     demand->wanted |= 1u << profile;
     if (size < board->profiles[profile].slices)
         demand->parts |= 1u << profile;
@@ -150,7 +150,7 @@ static bool trial_share(struct mig_problem *problem, const struct mig_demand *de
     trial->n_kept += n_kept;
     trial->slices += n_kept * problem->board->profiles[profile].slices;
     trial->ci_slices += share->kept_slices;
-    return share->valid && share->n_new + n_kept <= MIG_BOARD_MAX_GIS;
+    return share->valid && share->n_new <= MIG_BOARD_MAX_GIS - n_kept;
 }
 
 static bool trial_make(struct mig_problem *problem, const struct mig_demand *demand, uint32_t kept,
@@ -319,8 +319,6 @@ static void sets_make(struct mig_problem *problem, const struct mig_demand *dema
     for (size_t i = 0; i < problem->n_present; i++)
         if (problem->present[i].profile >= 0 && demand->wanted & 1u << problem->present[i].profile)
             keepable |= 1u << i;
-    if (problem->pinned & ~keepable)
-        return;
     uint32_t free = keepable & ~problem->pinned, set = free;
     do {
         if (trial_make(problem, demand, set | problem->pinned, &trial)) {

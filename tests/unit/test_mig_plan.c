@@ -95,7 +95,7 @@ static void want(struct desk *desk, const char *text)
         assert_non_null(colon);
         *colon = '\0';
         desk->wants[n].name = word;
-        desk->wants[n].count = (uint32_t)atoi(colon + 1);
+        desk->wants[n].count = (uint32_t)strtoul(colon + 1, NULL, 10);
         assert_int_equal(mig_profile_parse(span_of(word), &desk->wants[n++].profile, NULL), 0);
     }
     desk->wish = (struct mig_wish){ .kind = MIG_WISH_DEVICES, .n_wants = n, .wants = desk->wants };
@@ -264,6 +264,15 @@ static void steps_are_those_that_are_needed(void **test)
         /* Parts stay where they are rather than being put together. */
         { "a100-40gb", "3g.20gb@0/1c@0 3g.20gb@4/1c@0", "1c.3g.20gb:3",
           "create 1c.3g.20gb at 0, slice 1" },
+        /* Of those in the way only the ones that are. */
+        { "a100-40gb", "7g.40gb@0/1c@1,1c@5", "1c.7g.40gb:2 4c.7g.40gb:1",
+          "destroy 1c.7g.40gb at 0, slice 1 (MIG-0-1); create 4c.7g.40gb at 0, slice 0; create "
+          "1c.7g.40gb at 0, slice 4" },
+        /* What nobody sees is no reason for a change, but goes with one. */
+        { "a100-40gb", "1g.5gb@0 2g.10gb@2/-", "1g.5gb:1", "" },
+        { "a100-40gb", "1g.5gb@0 2g.10gb@2/-", "1g.5gb:2",
+          "destroy GPU instance 2g.10gb at 2; create GPU instance 1g.5gb at 1; create 1g.5gb at "
+          "1" },
         /* An instance of which nothing stays does not stay for its own sake. */
         { "a100-40gb", "3g.20gb@0 3g.20gb@4", "1c.3g.20gb:3",
           "destroy 3g.20gb at 0 (MIG-0-0); destroy GPU instance 3g.20gb at 0; destroy 3g.20gb at 4 "
@@ -315,6 +324,14 @@ static void refusals_say_who_is_in_the_way_and_what_would_do(void **test)
         { "h100-80gb", "", "3g.40gb:2 1g.10gb:1", MIG_REFUSED_NO_ROOM,
           "GPU 0: 1 × 1g.10gb + 2 × 3g.40gb cannot be together on NVIDIA H100 80GB HBM3; there "
           "would be room for 2 × 3g.40gb, or 4 × 1g.10gb + 1 × 3g.40gb",
+          NULL },
+        { "h100-80gb", "", "1g.10gb:5000 1c.1g.10gb:2147483647", MIG_REFUSED_NO_ROOM,
+          "GPU 0: 2147488647 × 1g.10gb cannot be together on NVIDIA H100 80GB HBM3; there would be "
+          "room for 7 × 1g.10gb",
+          NULL },
+        { "h100-80gb", "", "1c.7g.80gb:4000000000", MIG_REFUSED_NO_ROOM,
+          "GPU 0: 4000000000 × 1c.7g.80gb cannot be together on NVIDIA H100 80GB HBM3; there would "
+          "be room for 7 × 1c.7g.80gb",
           NULL },
         { "t4", "off", "1g.10gb:1", MIG_REFUSED_NOT_CAPABLE, "GPU 0: Tesla T4 cannot do MIG",
           NULL },
@@ -743,6 +760,44 @@ static void unknown_instances_go_unless_they_are_held(void **test)
     assert_string_equal(desk.plan.blocker, "profile 40@0 (MIG-0-0), held by a process");
 }
 
+/* On real boards most of them follow from the places. */
+static void each_limit_binds_on_its_own(void **test)
+{
+    static const struct {
+        uint32_t slices, max, size;
+        const char *wants;
+        enum mig_refusal refusal;
+    } rows[] = {
+        { 7, 7, 1, "1g.10gb:7", MIG_REFUSED_NOT },
+        { 3, 7, 1, "1g.10gb:3", MIG_REFUSED_NOT },
+        { 3, 7, 1, "1g.10gb:4", MIG_REFUSED_NO_ROOM },
+        { 7, 2, 1, "1g.10gb:2", MIG_REFUSED_NOT },
+        { 7, 2, 1, "1g.10gb:3", MIG_REFUSED_NO_ROOM },
+        { 9, 9, 1, "1g.10gb:8", MIG_REFUSED_NOT }, /* the driver makes no more than eight */
+        { 9, 9, 1, "1g.10gb:9", MIG_REFUSED_NO_ROOM },
+        { 7, 7, 2, "1g.10gb:4", MIG_REFUSED_NOT }, /* no two in one place */
+        { 7, 7, 2, "1g.10gb:6", MIG_REFUSED_NO_ROOM },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        DESK;
+        struct mig_gi_profile *profile;
+
+        sit_down(&desk, "h100-80gb", "");
+        profile = &desk.gpu->profiles[0];
+        desk.gpu->slices = rows[i].slices;
+        desk.gpu->memory_slices = 10;
+        profile->max_instances = rows[i].max;
+        profile->n_placements = 9;
+        for (uint32_t j = 0; j < 9; j++)
+            profile->placements[j] = (struct mig_placement){ j, rows[i].size };
+        want(&desk, rows[i].wants);
+        plan(&desk);
+        if (desk.plan.refusal != rows[i].refusal)
+            fail_msg("row %zu: %d", i, desk.plan.refusal);
+    }
+}
+
 /* As many profiles, places, instances and wishes as the structs have room for. */
 static void no_board_however_strange_makes_it_run_away(void **test)
 {
@@ -946,6 +1001,7 @@ int main(void)
         cmocka_unit_test(compute_instances_without_a_place_stay_and_others_find_theirs),
         cmocka_unit_test(mini_quarter_counts_as_one_slice_and_takes_two),
         cmocka_unit_test(unknown_instances_go_unless_they_are_held),
+        cmocka_unit_test(each_limit_binds_on_its_own),
         cmocka_unit_test(no_board_however_strange_makes_it_run_away),
         cmocka_unit_test(each_gpu_of_a_mixed_node_is_planned_for_itself),
         cmocka_unit_test(layouts_are_compared_by_what_is_where),
