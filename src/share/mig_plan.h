@@ -4,11 +4,15 @@
  * in the way, and which layouts would do.
  *
  * Of all layouts that have what is wanted, the plan takes the one that keeps every held instance,
- * then the most compute slices of what is there, then the most instances, then leaves room for the
- * most (profile, placement) pairs, then has the lowest starts (spec/mig §9.1). GPU instances with
- * the wanted profile and other compute instances stay; only their compute instances change.
+ * then the most compute slices of what is there, then the most instances, then the most of the
+ * compute instances in them, then leaves room for the most (profile, placement) pairs, then has the
+ * lowest starts (spec/mig §9.1). GPU instances with the wanted profile and other compute instances
+ * stay; only their compute instances change. Devices that are parts of a GPU instance share as few
+ * of those as they can; one more stays where a part in it does. What has the wanted devices already
+ * is left alone, GPU instances without compute instances included, which no name counts.
  *
- * Pure and without a clock: a few thousand layouts at most, microseconds each GPU.
+ * Pure and without a clock; microseconds each GPU. Boards unlike any there is are bounded by a
+ * budget, at the end of which they are refused.
  */
 #pragma once
 
@@ -110,7 +114,8 @@ struct mig_gpu_plan {
 
     enum mig_refusal refusal;
     const char *sentence; /* of the refusal; NULL without */
-    const char *blocker;  /* MIG_REFUSED_HELD: "1g.10gb@5 (MIG-…), held by process 4711 (x)" */
+    const char *blocker;  /* MIG_REFUSED_HELD, the first one: "1g.10gb@5 (MIG-…), held by process
+                             4711 (x)" */
     size_t n_alternatives;
     const char *alternatives[MIG_MAX_ALTERNATIVES]; /* nearest first: "2 × 1g.10gb + 1 × 3g.40gb" */
 };
@@ -127,7 +132,7 @@ struct mig_gpu_plan {
                                struct err *err);
 
 /* The step that takes a step back: create for destroy, on for off. MIG_STEP_RESET has none and
- * comes back as it is. From wherever a plan was left, a plan for its `before` leads back as well. */
+ * comes back as it is. From wherever a plan was left, a plan for its `before` leads back, too. */
 struct mig_step mig_step_undo(const struct mig_step *step);
 
 /* What the GPU holds now as a layout (MIG_WISH_LAYOUT takes it back there). */
@@ -139,8 +144,8 @@ bool mig_layout_equal(const struct mig_layout *a, const struct mig_layout *b);
 bool mig_wish_met(const struct mig_gpu *gpu, const struct mig_wish *wish);
 
 /* What the GPU looks like after a step, for tests, for drawing a plan and for undo by thought.
- * -ENOSPC, -ENOENT, -EBUSY as a driver would refuse it. New instances get ids by the driver's rule
- * (spec/mig §1.12) and no UUID. */
+ * -ENOTSUP, -EINVAL, -ENOSPC, -ENOENT, -EBUSY as a driver would refuse it; to a driver, what only a
+ * pod holds is free. New instances get ids by the driver's rule (spec/mig §1.12) and no UUID. */
 [[nodiscard]] int mig_step_imagine(struct mig_gpu *gpu, const struct mig_step *step,
                                    struct err *err);
 
