@@ -121,6 +121,8 @@ static int make_plans(struct change *change, enum mig_scope scope, bool tell, st
     int r = make_wishes(change, scope, tell, &wishes, err);
     if (r < 0)
         return r;
+    if (change->flags->skip_reset)
+        mig_site_forgive_holders(site, wishes);
     change->n_plans = 0;
     change->plans = arena_new_array(&site->arena, struct mig_gpu_plan, MAX(site->node->n_gpus, 1));
     if (!change->plans)

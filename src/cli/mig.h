@@ -88,6 +88,9 @@ bool mig_site_is_changing(const struct mig_site *site);
 [[nodiscard]] int mig_site_readable(struct mig_site *site, const bool *chosen,
                                     const struct mig_node **ret, struct err *err);
 
+/* Of the last look: a wish for the mode that may wait for a reset disturbs nobody on the GPU. */
+void mig_site_forgive_holders(struct mig_site *site, const struct mig_wish *wishes);
+
 /* Notes the layout of the last look as the one to come back to after a reboot. */
 [[nodiscard]] int mig_site_remember(struct mig_site *site, struct err *err);
 

@@ -401,6 +401,13 @@ int mig_site_readable(struct mig_site *site, const bool *chosen, const struct mi
     return 0;
 }
 
+void mig_site_forgive_holders(struct mig_site *site, const struct mig_wish *wishes)
+{
+    for (size_t i = 0; i < site->node->n_gpus; i++)
+        if (wishes[i].kind == MIG_WISH_MODE && wishes[i].enabled)
+            site->node->gpus[i].holder = NULL;
+}
+
 /* A GPU that cannot be read is left out, and left alone by whoever restores. */
 int mig_site_remember(struct mig_site *site, struct err *err)
 {

@@ -60,6 +60,8 @@ static int make_plans(struct change *change, struct err *err)
         r = mig_wanted(site, change->request, &change->wishes, err);
     if (r < 0)
         return r;
+    if (change->request->skip_reset)
+        mig_site_forgive_holders(site, change->wishes);
     change->n_plans = 0;
     change->plans = arena_new_array(&site->arena, struct mig_gpu_plan, MAX(site->node->n_gpus, 1));
     if (!change->plans)
@@ -151,6 +153,19 @@ struct verbs {
     const char *kept[2], *gone[2], *made[2]; /* of one, of several */
 };
 
+/* "MIG mode on: 2 GPUs." */
+static bool print_modes(const struct change *change, enum mig_step_kind kind, const char *word,
+                        bool first)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < change->n_plans; i++)
+        n += mig_plan_has(&change->plans[i], kind);
+    if (n > 0)
+        printf("%sMIG mode %s: %zu GPU%s.", first ? "" : " ", word, n, n == 1 ? "" : "s");
+    return n > 0;
+}
+
 static void print_totals(const struct change *change, bool done)
 {
     static const struct verbs words[2] = {
@@ -166,11 +181,15 @@ static void print_totals(const struct change *change, bool done)
         made += change->plans[i].n_created;
         moved += change->plans[i].n_moved;
     }
-    printf("%zu GPU instance%s %s, %zu %s, %zu %s", kept, kept == 1 ? "" : "s", w->kept[kept != 1],
-           gone, w->gone[gone != 1], made, w->made[made != 1]);
+    bool modes = print_modes(change, MIG_STEP_MODE_ON, "on", true);
+    modes = print_modes(change, MIG_STEP_MODE_OFF, "off", !modes) || modes;
+    if (!modes || kept + gone + made > 0)
+        printf("%s%zu GPU instance%s %s, %zu %s, %zu %s", modes ? " " : "", kept,
+               kept == 1 ? "" : "s", w->kept[kept != 1], gone, w->gone[gone != 1], made,
+               w->made[made != 1]);
     if (moved > 0)
         printf(" (%zu only to another place)", moved);
-    puts(".");
+    puts(!modes || kept + gone + made > 0 ? "." : "");
 }
 
 static void print_plan(const struct change *change)

@@ -310,6 +310,16 @@ class Vectors(Case):
         self.parted("assert", "-m", "-f", config, status=1)
         self.mig("assert", "-m", "all-enabled", status=1)
 
+    def test_t12_a_mode_that_waits_disturbs_nobody(self):
+        for name, apply in (("U", lambda: self.parted("apply", "-ms", "-f", self.config(entry(counts={})))),
+                            ("W", lambda: self.mig("apply", "-ms", "all-enabled"))):
+            with self.subTest(name):
+                self.node = os.path.join(self.dir, name)
+                self.create("a100-40gb")
+                self.sim("process", "add", "0", "--pid", "4711")
+                apply()
+                self.assertEqual(self.mode(), (False, True))
+
     def test_t12_w_says_what_waits(self):
         self.create("a100-40gb")
         self.assertSays(self.mig("apply", "-ms", "all-enabled").out, "1 GPU waits for a reset")
@@ -904,7 +914,7 @@ GPU 0  NVIDIA H100 80GB HBM3  MIG on
     def test_plan_of_equal_gpus_is_told_once(self):
         self.create("8xh100-80gb")
         got = self.mig("plan", "all-1g.10gb", status=3).out
-        self.assertSays(got, "GPU 0-7  NVIDIA H100 80GB HBM3  MIG off", "  + MIG mode", "56 come")
+        self.assertSays(got, "GPU 0-7  NVIDIA H100 80GB HBM3  MIG off", "  + MIG mode", "MIG mode on: 8 GPUs.", "56 come")
         self.assertEqual(got.count("  + 1g.10gb@0"), 1)
 
     def test_plan_of_nothing(self):
