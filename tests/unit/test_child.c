@@ -97,6 +97,20 @@ static void the_environment_is_ours_or_the_given_one(void **state)
     assert_string_equal(rig->out, "1\n");
 }
 
+static void it_starts_in_the_folder_that_it_is_given(void **state)
+{
+    struct rig *rig = *state;
+    struct child_spec spec = { .dir = "/proc/self" }; /* each process has another one */
+    struct child_spec nowhere = { .dir = "/nonexistent" };
+
+    assert_int_equal(start(rig, &spec, "pwd -P"), 0);
+    wait_for_exit(rig);
+    assert_true(strncmp(rig->out, "/proc/", 6) == 0);
+    child_free(rig->child);
+    rig->child = NULL;
+    assert_int_equal(start(rig, &nowhere, "true"), -ENOENT);
+}
+
 static void a_talkative_child_is_cut_but_never_blocked(void **state)
 {
     struct rig *rig = *state;
@@ -220,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CHILD_TEST(output_and_exit_code_come_back),
         CHILD_TEST(the_environment_is_ours_or_the_given_one),
+        CHILD_TEST(it_starts_in_the_folder_that_it_is_given),
         CHILD_TEST(a_talkative_child_is_cut_but_never_blocked),
         CHILD_TEST(at_the_deadline_it_is_asked_to_end_and_then_made_to),
         CHILD_TEST(a_signal_reaches_the_whole_group),
