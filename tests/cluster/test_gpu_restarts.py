@@ -13,6 +13,7 @@ import gpus
 import podresources
 from gpus import GPU, Setting, workload
 from ring import Ring
+from server import Server
 from trouble import say
 
 SETTING = Setting("4xt4", gpus.plugin_config(lists="envvar", specs=True))
@@ -69,10 +70,7 @@ def test_a_second_agent_takes_over_when_the_first_one_ends(ring: Ring) -> None:
     before = state(ring, pods)
     first = agent_process()
     n = registrations(ring)
-    ring.node.write("/run/second.yaml", SETTING.config)
-    second = ring.node.start_daemon("second-agent", [
-        "env", f"TRANCHE_SIM={gpus.SIM}", f"NVIDIA_DRIVER_ROOT={gpus.SIM_ROOT}", str(gpus.TRANCHE), "agent",
-        "--config-file=/run/second.yaml"])
+    second = agent_on_node(ring, "second")
     ring.wait_for("the second agent's registration", lambda: registrations(ring) > n or None)
     ring.kubectl("delete", "daemonset", "-n", gpus.NAMESPACE, "tranche")
     ring.wait_for("the first agent's end", lambda: not Path(f"/proc/{first}").exists())
@@ -116,7 +114,35 @@ def test_after_a_reboot_each_device_is_given_to_one_pod(ring: Ring) -> None:
     assert took < MAX_SECONDS
 
 
+def test_an_agent_outside_of_pods_is_back_before_the_pods_are_and_none_is_turned_away(ring: Ring) -> None:
+    """As a service of the node (deploy/systemd), which does not wait for the kubelet to start it."""
+    ring.kubectl("delete", "daemonset", "-n", gpus.NAMESPACE, "tranche")
+    ring.wait_for("the kubelet to notice", lambda: not any(gpus.offered(ring).values()))
+    agent_on_node(ring, "service")
+    gpus.wait_offered(ring, {GPU: ALL})
+    pods = two_pods(ring)
+    held = {name: one["held"] for name, one in state(ring, pods).items()}
+    old = containers(ring, "")
+    ring.kubelet.kill()
+    for one in ring.node.ctr("tasks", "ls", "-q").stdout.split():
+        ring.node.ctr("tasks", "kill", "-s", "SIGKILL", one, check=False)
+    ring.kubelet.start()
+    ring.kubelet.wait()
+    for name in pods:
+        pod: Any = ring.wait_for(f"the fate of {name}", lambda name=name: settled(ring, name, old))
+        assert pod["status"]["phase"] == "Running", pod["status"]
+    assert {name: one["held"] for name, one in state(ring, pods).items()} == held
+
+
 # --- helpers ---
+
+
+def agent_on_node(ring: Ring, name: str) -> Server:
+    """One that is no pod."""
+    ring.node.write(f"/run/{name}.yaml", SETTING.config)
+    return ring.node.start_daemon(f"{name}-agent", [
+        "env", f"TRANCHE_SIM={gpus.SIM}", f"NVIDIA_DRIVER_ROOT={gpus.SIM_ROOT}", str(gpus.TRANCHE), "agent",
+        f"--config-file=/run/{name}.yaml"])
 
 
 def two_pods(ring: Ring) -> list[str]:

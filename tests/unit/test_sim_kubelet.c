@@ -618,6 +618,38 @@ static void a_damaged_checkpoint_means_an_empty_start(void **state)
     }
 }
 
+/* Written by a kubelet 1.34.4, which knew more than we do about its checksum. */
+static void a_real_kubelets_checkpoint_is_understood(void **state)
+{
+    struct world *world = *state;
+    auto_(arena_done) struct arena arena = ARENA_MAX(KIB(64));
+    const char *source = getenv("TRANCHE_SOURCE");
+    char *file =
+        arena_printf(&arena, "%s/tests/data/kubelet/checkpoint-1.34.4.json", source ? source : ".");
+    char *path = arena_printf(&arena, "%s/kubelet_internal_checkpoint", world->dir);
+    struct span text;
+    size_t n;
+
+    assert_int_equal(file_read(-100 /* AT_FDCWD */, file, KIB(64), &arena, &text, NULL), 0);
+    sim_kubelet_free(world->kubelet);
+    assert_int_equal(file_replace(-100, path, text, 0600, NULL), 0);
+    start_kubelet(world);
+    const struct sim_grant *grant = sim_kubelet_next_grant(world->kubelet, NULL);
+    assert_string_equal(grant->container, "noted");
+    assert_int_equal(grant->n_ids, 2);
+    assert_string_equal(grant->ids[1], "GPU-a706dd2f-4d19-4e6f-88b4-fda8c892b50e");
+    grant = sim_kubelet_next_grant(world->kubelet, grant);
+    assert_string_equal(grant->container, "other");
+    assert_null(sim_kubelet_next_grant(world->kubelet, grant));
+    assert_string_equal(sim_kubelet_capacity(world->kubelet, &n)->resource, "nvidia.com/gpu");
+
+    ((char *)memmem(text.ptr, text.len, "other", 5))[0] = 'O'; /* one letter, and it is damaged */
+    sim_kubelet_free(world->kubelet);
+    assert_int_equal(file_replace(-100, path, text, 0600, NULL), 0);
+    start_kubelet(world);
+    assert_null(sim_kubelet_next_grant(world->kubelet, NULL));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -641,6 +673,7 @@ int main(void)
         TEST(a_pod_that_comes_again_keeps_its_devices_or_is_turned_away),
         TEST(a_restart_keeps_what_running_pods_hold),
         TEST(a_damaged_checkpoint_means_an_empty_start),
+        TEST(a_real_kubelets_checkpoint_is_understood),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
