@@ -365,6 +365,11 @@ static void refusals_say_who_is_in_the_way_and_what_would_do(void **test)
           "holds, and of 1 more that is held; with them staying there would be room for 4 × "
           "1g.10gb + 1 × 2g.20gb + 1 × 1g.20gb",
           "1g.10gb@0 (MIG-0-0), held by process 4711 (python3)" },
+        /* Who is held and not in the way is not named. */
+        { "h100-80gb", "1g.10gb@2! 1g.10gb@5!", "1g.10gb:2 4g.40gb:1", MIG_REFUSED_HELD,
+          "GPU 0: 2 × 1g.10gb + 1 × 4g.40gb needs the place of 1g.10gb@2 (MIG-2-0), which process "
+          "4711 (python3) holds; with it staying there would be room for 7 × 1g.10gb",
+          "1g.10gb@2 (MIG-2-0), held by process 4711 (python3)" },
         { "h100-80gb", "1g.10gb@0?", "7g.80gb:1", MIG_REFUSED_HELD,
           "GPU 0: 1 × 7g.80gb needs the place of 1g.10gb@0 (MIG-0-0), which pod team-a/train "
           "holds; "
@@ -851,6 +856,25 @@ static void no_board_however_strange_makes_it_run_away(void **test)
     assert_int_equal(desk.plan.refusal, MIG_REFUSED_UNREADABLE);
 }
 
+static void lack_of_memory_is_an_error_and_no_half_plan(void **test)
+{
+    static const char *const wants[] = { "7g.80gb:1", "3g.40gb:1 1g.10gb:1", "1g.99gb:1", "" };
+    DESK;
+
+    sit_down(&desk, "h100-80gb", "1g.10gb@0! 1g.10gb@1");
+    for (size_t i = 0; i < ARRAY_LEN(wants); i++) {
+        auto_(arena_done) struct arena none = ARENA_MAX(1);
+        struct mig_gpu_plan untouched = { .n_moved = 4711 };
+        struct err err = {};
+
+        want(&desk, wants[i]);
+        assert_int_equal(mig_plan_gpu(desk.gpu, &desk.wish, false, &none, &untouched, &err),
+                         -ENOMEM);
+        assert_int_equal(err.code, ENOMEM);
+        assert_int_equal(untouched.n_moved, 4711);
+    }
+}
+
 /* ---- nodes ---- */
 
 /* One configuration, seven GPUs: each on its own terms (T10, T13, T14, T27). */
@@ -1003,6 +1027,7 @@ int main(void)
         cmocka_unit_test(unknown_instances_go_unless_they_are_held),
         cmocka_unit_test(each_limit_binds_on_its_own),
         cmocka_unit_test(no_board_however_strange_makes_it_run_away),
+        cmocka_unit_test(lack_of_memory_is_an_error_and_no_half_plan),
         cmocka_unit_test(each_gpu_of_a_mixed_node_is_planned_for_itself),
         cmocka_unit_test(layouts_are_compared_by_what_is_where),
         cmocka_unit_test(wishes_are_met_by_names_alone),
