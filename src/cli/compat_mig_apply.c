@@ -25,11 +25,21 @@ struct change {
     struct mig_lock lock;
     size_t n_plans;
     struct mig_gpu_plan *plans;
+    bool looked; /* nothing can have changed since */
 };
 
 static void change_done(struct change *change)
 {
     mig_lock_done(&change->lock);
+}
+
+/* What hooks and steps have done since is seen. */
+static int look(struct change *change, struct err *err)
+{
+    int r = change->looked ? 0 : mig_site_look(change->site, false, err);
+
+    change->looked = r == 0;
+    return r;
 }
 
 /* ---- what is wanted ---- */
@@ -215,6 +225,7 @@ static int apply_plans(struct change *change, enum mig_scope scope, struct err *
 
     if (no)
         return say_refusal(no, scope, err);
+    change->looked = false;
     mig_hold_signals(true);
     int r = mig_apply(change->site->nvml, change->plans, change->n_plans, &options,
                       &change->site->arena, &outcome, &why);
@@ -238,6 +249,8 @@ static int apply_plans(struct change *change, enum mig_scope scope, struct err *
 
 static int run_hooks(struct change *change, enum mig_hook_point point, struct err *err)
 {
+    if (change->hooks && change->hooks->n[point] > 0)
+        change->looked = false;
     if (point != MIG_HOOK_PRE_APPLY_MODE)
         parted_log(PARTED_DEBUG, "running %s hook", mig_hook_name(point));
     return mig_hooks_run(change->hooks, point, change->variables,
@@ -252,7 +265,7 @@ static int change_scope(struct change *change, enum mig_scope scope, struct err 
 
     int r = run_hooks(change, point, err);
     if (r == 0)
-        r = mig_site_look(change->site, false, err);
+        r = look(change, err);
     if (r == 0)
         r = make_plans(change, scope, false, err);
     return r < 0 ? r : apply_plans(change, scope, err);
@@ -297,7 +310,7 @@ static int change_devices(struct change *change, struct err *err)
 {
     struct err why = {};
 
-    int r = mig_site_look(change->site, false, err);
+    int r = look(change, err);
     if (r < 0)
         return r;
     parted_log(PARTED_DEBUG, "checking current MIG device configuration...");
@@ -322,7 +335,7 @@ static int change_all(struct change *change, struct err *err)
     if (r == 0)
         r = recover(change, err);
     if (r == 0)
-        r = mig_site_look(change->site, false, err);
+        r = look(change, err);
     if (r == 0)
         r = check_first(change, scope, err);
     if (r < 0)
@@ -343,7 +356,7 @@ static void remember(struct change *change)
 {
     struct err err = {};
 
-    int r = mig_site_look(change->site, false, &err);
+    int r = look(change, &err);
     if (r == 0)
         r = mig_site_remember(change->site, &err);
     if (r < 0)

@@ -18,6 +18,8 @@
 #include "kubelet/pod_resources.h"
 #include "net/worker.h"
 
+enum { MAX_CHECKPOINT_BYTES = 4 << 20 };
+
 /* A look runs on a thread, as a GPU that fell off the bus may never answer. */
 struct mig_site_look {
     struct mig_site_look *next;
@@ -408,10 +410,19 @@ void mig_site_forgive_holders(struct mig_site *site, const struct mig_wish *wish
             site->node->gpus[i].holder = NULL;
 }
 
+/* What is there already need not wait for the disk once more. */
+static bool file_says(struct mig_site *site, const char *path, struct span text)
+{
+    struct span old;
+
+    return file_read(AT_FDCWD, path, MAX_CHECKPOINT_BYTES, &site->arena, &old, NULL) == 0 &&
+           span_equal(old, text);
+}
+
 /* A GPU that cannot be read is left out, and left alone by whoever restores. */
 int mig_site_remember(struct mig_site *site, struct err *err)
 {
-    auto_(buf_done) struct buf text = BUF_MAX(MIB(4));
+    auto_(buf_done) struct buf text = BUF_MAX(MAX_CHECKPOINT_BYTES);
     char *path = arena_printf(&site->arena, "%s/" MIG_LAST_CHECKPOINT, site->state_dir);
 
     const struct mig_node *node;
@@ -419,8 +430,9 @@ int mig_site_remember(struct mig_site *site, struct err *err)
     int r = path ? mig_site_readable(site, NULL, &node, err) : err_no_memory(err);
     if (r == 0)
         r = mig_checkpoint_write(node, &text, err);
-    if (r == 0)
-        r = file_make_dirs(site->state_dir, 0700, err);
+    if (r < 0 || file_says(site, path, buf_span(&text)))
+        return r;
+    r = file_make_dirs(site->state_dir, 0700, err);
     return r < 0 ? r : file_replace(AT_FDCWD, path, buf_span(&text), 0600, err);
 }
 

@@ -378,14 +378,18 @@ static int apply_plans(struct change *change, struct mig_outcome *outcome, struc
     return r;
 }
 
-/* The layout to come back to; that it could not be noted is no reason to say the change failed. */
-static void remember(struct change *change)
+/* The layout to come back to; that it could not be noted is no reason to say the change failed.
+ * Nobody else changes anything under the lock, so what the steps did need not be looked at. */
+static void remember(struct change *change, const struct mig_outcome *outcome)
 {
+    struct mig_site *site = change->site;
     struct err err = {};
 
-    int r = mig_site_look(change->site, false, &err);
+    int r = mig_apply_imagine(site->node, change->plans, change->n_plans, outcome, &err);
+    if (r < 0)
+        r = mig_site_look(site, false, &err);
     if (r == 0)
-        r = mig_site_remember(change->site, &err);
+        r = mig_site_remember(site, &err);
     if (r < 0)
         fprintf(stderr, "warning: `tranche mig restore` will not know this layout: %s\n", err.text);
 }
@@ -416,9 +420,9 @@ static int apply_now(struct change *change, struct err *err)
     mig_hold_signals(true);
     r = apply_plans(change, &outcome, err);
     if (r == 0) {
-        remember(change);
         r = tell_outcome(change, &outcome, err);
         fflush(stdout);
+        remember(change, &outcome);
     }
     mig_hold_signals(false);
     return r;
