@@ -76,11 +76,31 @@ static void prepare(struct node *node)
     sim(node, "create --gpus 8xh100-80gb");
 }
 
+/* How many NVML calls the node has answered since it was made. */
+static double count_calls(const struct node *node)
+{
+    char command[256], line[256];
+    double calls = -1;
+
+    snprintf(command, sizeof(command), "%s sim --dir %s/sim show -o json", node->program,
+             node->dir);
+    FILE *show = popen(command, "r");
+    while (show && fgets(line, sizeof(line), show)) {
+        const char *at = strstr(line, "\"calls\":");
+        if (at && sscanf(at, "\"calls\": %lf", &calls) == 1)
+            break;
+    }
+    if (!show || pclose(show) < 0 || calls < 0)
+        give_up(command);
+    return calls;
+}
+
 static void run_work(const struct node *node, const struct work *work)
 {
     char *argv[MAX_WORDS + 3], path[] = "PATH=/usr/bin:/bin";
     char *env[] = { (char *)node->sim, path, NULL }, before[64];
     struct samples ms = {}, kib = {};
+    double calls = 0;
     size_t n = 0;
 
     argv[n++] = (char *)node->program;
@@ -93,10 +113,13 @@ static void run_work(const struct node *node, const struct work *work)
         long memory = 0;
 
         sim(node, before);
+        calls = count_calls(node);
         samples_add(&ms, run_program(argv, env, work->wanted, &memory));
         samples_add(&kib, (double)memory);
+        calls = count_calls(node) - calls;
     }
     samples_print(&ms, work->name);
+    figure_print(calls, "%s.calls", work->name);
     figure_print(samples_quantile(&kib, 1), "%s.rss", work->name);
     samples_done(&ms);
     samples_done(&kib);
