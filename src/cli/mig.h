@@ -56,6 +56,7 @@ struct mig_site {
     enum mig_pods pods;
     const char *pods_problem; /* MIG_PODS_UNKNOWN: a sentence */
     int reset_status;         /* exit status of a nvidia-smi -r that failed; 0: none did */
+    struct span input;        /* standard input, once it was read: it can be asked for again */
 };
 
 #define MIG_SITE_INIT                                                                              \

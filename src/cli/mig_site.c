@@ -443,10 +443,11 @@ int mig_file_read(struct mig_site *site, const char *path, size_t max, struct sp
 
     if (!text_equal(path, "-"))
         return file_read(AT_FDCWD, path, max, &site->arena, ret, err);
-    int r = buf_read_all(&text, STDIN_FILENO, err);
+    int r = site->input.ptr ? 0 : buf_read_all(&text, STDIN_FILENO, err);
     if (r < 0)
         return err_wrap(err, r, "standard input");
-    ret->ptr = arena_spandup(&site->arena, buf_span(&text));
-    ret->len = text.len;
+    if (!site->input.ptr)
+        site->input = (struct span){ arena_spandup(&site->arena, buf_span(&text)), text.len };
+    *ret = site->input;
     return ret->ptr ? 0 : err_no_memory(err);
 }

@@ -44,6 +44,8 @@ struct mig_choice {
 [[nodiscard]] int mig_wanted_config(struct mig_site *site, const struct mig_request *request,
                                     const struct mig_choice *choice, const struct mig_config **ret,
                                     struct err *err);
+/* The driver tells what this GPU could be divided into only once MIG mode is on (R535). */
+bool mig_hides_profiles(const struct mig_gpu *gpu);
 /* What that, or a checkpoint (mig_restore), wants of each GPU of the node. */
 [[nodiscard]] int mig_wanted(struct mig_site *site, const struct mig_request *request,
                              const struct mig_wish **ret, struct err *err);

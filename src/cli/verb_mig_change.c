@@ -22,6 +22,9 @@ struct change {
     size_t n_steps, n_refused, n_held; /* of all plans; held: refused for a holder */
     uint64_t started_ms, told_ms;
     struct mig_lock lock; /* from the recovery to the end */
+    /* Of the node's: MIG mode was turned on to see their profiles. */
+    size_t n_revealed;
+    bool revealed[MIG_MAX_GPUS];
 };
 
 #define CHANGE_INIT(site_, request_)                                                               \
@@ -51,13 +54,12 @@ static int count_plans(struct change *change, struct err *err)
     return 0;
 }
 
-static int make_plans(struct change *change, struct err *err)
+/* On the last look. */
+static int plan_wishes(struct change *change, struct err *err)
 {
     struct mig_site *site = change->site;
 
-    int r = mig_site_look(site, true, err);
-    if (r == 0)
-        r = mig_wanted(site, change->request, &change->wishes, err);
+    int r = mig_wanted(site, change->request, &change->wishes, err);
     if (r < 0)
         return r;
     if (change->request->skip_reset)
@@ -75,6 +77,13 @@ static int make_plans(struct change *change, struct err *err)
             return r;
     }
     return count_plans(change, err);
+}
+
+static int make_plans(struct change *change, struct err *err)
+{
+    int r = mig_site_look(change->site, true, err);
+
+    return r < 0 ? r : plan_wishes(change, err);
 }
 
 /* A kubelet that does not say who holds what may have given away just what would go. */
@@ -378,6 +387,71 @@ static int apply_plans(struct change *change, struct mig_outcome *outcome, struc
     return r;
 }
 
+/* ---- drivers that hide profiles while MIG is off ---- */
+
+static int set_mode(struct change *change, const bool *which, bool on, struct err *err)
+{
+    const struct mig_apply_options options = apply_options(change);
+    const struct mig_wish wish = { .kind = MIG_WISH_MODE, .enabled = on };
+    struct mig_site *site = change->site;
+    struct mig_gpu_plan *plans =
+        arena_new_array(&site->arena, struct mig_gpu_plan, MAX(site->node->n_gpus, 1));
+    struct mig_outcome outcome;
+    size_t n = 0;
+    int r = plans ? 0 : err_no_memory(err);
+
+    for (size_t i = 0; r == 0 && i < site->node->n_gpus; i++)
+        if (which[i])
+            r = mig_plan_gpu(&site->node->gpus[i], &wish, change->request->take_from_pods,
+                             &site->arena, &plans[n++], err);
+    if (r < 0 || n == 0)
+        return r;
+    mig_hold_signals(true);
+    r = mig_apply(site->nvml, plans, n, &options, &site->arena, &outcome, err);
+    mig_hold_signals(false);
+    return r;
+}
+
+static bool profiles_are_hidden(const struct change *change)
+{
+    const struct mig_node *node = change->site->node;
+    bool hidden = false;
+
+    for (size_t i = 0; i < node->n_gpus; i++)
+        hidden = hidden || mig_hides_profiles(&node->gpus[i]);
+    return hidden && !change->request->mode_only;
+}
+
+/* Nothing can be planned before the mode is on: turns it on where it is wanted, and looks again. */
+static int reveal_profiles(struct change *change, struct err *err)
+{
+    struct mig_request request = *change->request;
+    const struct mig_node *node = change->site->node;
+    const struct mig_wish *wishes;
+
+    request.mode_only = true;
+    int r = mig_wanted(change->site, &request, &wishes, err);
+    for (size_t i = 0; r == 0 && i < node->n_gpus; i++) {
+        change->revealed[i] = mig_hides_profiles(&node->gpus[i]) &&
+                              wishes[i].kind == MIG_WISH_MODE && wishes[i].enabled;
+        change->n_revealed += change->revealed[i];
+    }
+    if (r == 0)
+        r = set_mode(change, change->revealed, true, err);
+    if (r == 0)
+        r = mig_site_look(change->site, true, err);
+    return r;
+}
+
+/* After a refusal everything is to be as it was. */
+static void hide_profiles_again(struct change *change)
+{
+    struct err err = {};
+
+    if (change->n_revealed > 0 && set_mode(change, change->revealed, false, &err) < 0)
+        fprintf(stderr, "warning: MIG mode stays on: %s\n", err.text);
+}
+
 /* The layout to come back to; that it could not be noted is no reason to say the change failed.
  * Nobody else changes anything under the lock, so what the steps did need not be looked at. */
 static void remember(struct change *change, const struct mig_outcome *outcome)
@@ -420,6 +494,7 @@ static int apply_now(struct change *change, struct err *err)
     mig_hold_signals(true);
     r = apply_plans(change, &outcome, err);
     if (r == 0) {
+        change->n_revealed = 0;
         r = tell_outcome(change, &outcome, err);
         fflush(stdout);
         remember(change, &outcome);
@@ -471,26 +546,35 @@ static bool changes_mode(const struct change *change)
     return false;
 }
 
+static int refuse(const struct change *change)
+{
+    print_refusals(change);
+    return MIG_EXIT_FAILED;
+}
+
 /* Hooks stop who uses the GPUs: who holds what is another matter after them. */
 static int between_hooks(struct change *change, const char *const *variables, struct err *err)
 {
     struct arena *arena = &change->site->arena;
-    bool steps = change->n_steps > 0 || change->n_refused > 0;
+    bool hidden = profiles_are_hidden(change);
     int r = 0;
 
-    if (changes_mode(change))
+    if (hidden || changes_mode(change))
         r = mig_hooks_run(change->hooks, MIG_HOOK_PRE_APPLY_MODE, variables, stderr, arena, err);
+    if (r == 0 && hidden)
+        r = mig_site_look(change->site, true, err);
+    if (r == 0 && hidden)
+        r = reveal_profiles(change, err);
+    if (r == 0 && hidden)
+        r = plan_wishes(change, err);
+    bool steps = change->n_steps > 0 || change->n_refused > 0;
     if (r == 0 && steps && !change->request->mode_only)
         r = mig_hooks_run(change->hooks, MIG_HOOK_PRE_APPLY_CONFIG, variables, stderr, arena, err);
     if (r == 0)
         r = make_plans(change, err);
     if (r < 0)
         return r;
-    if (change->n_refused > 0) {
-        print_refusals(change);
-        return MIG_EXIT_FAILED;
-    }
-    return apply_now(change, err);
+    return change->n_refused > 0 ? refuse(change) : apply_now(change, err);
 }
 
 static int apply_with_hooks(struct change *change, struct err *err)
@@ -527,12 +611,28 @@ static int say_plan(const struct change *change, struct err *err)
         print_plan(change);
     if (r < 0)
         return r;
-    if (change->n_refused > 0) {
-        print_refusals(change);
-        return MIG_EXIT_FAILED;
-    }
+    if (change->n_refused > 0)
+        return refuse(change);
     r = check_pods(change, err);
     return r < 0 ? r : change->n_steps > 0 ? MIG_EXIT_DIFFERS : 0;
+}
+
+static int act_on_look(struct change *change, struct err *err)
+{
+    bool hidden = profiles_are_hidden(change);
+    int r = 0;
+
+    if (hidden && change->hooks) /* they come before the mode */
+        return apply_with_hooks(change, err);
+    if (hidden)
+        r = reveal_profiles(change, err);
+    if (r == 0)
+        r = plan_wishes(change, err);
+    if (r < 0)
+        return r;
+    if (change->n_refused > (change->hooks ? change->n_held : 0))
+        return refuse(change);
+    return change->hooks ? apply_with_hooks(change, err) : apply_now(change, err);
 }
 
 /* Under the lock: nobody else changes anything between the look and the last step. */
@@ -543,14 +643,12 @@ static int act(struct change *change, struct err *err)
     if (r == 0)
         r = recover(change, err);
     if (r >= 0)
-        r = make_plans(change, err);
-    if (r < 0)
-        return r;
-    if (change->n_refused > (change->hooks ? change->n_held : 0)) {
-        print_refusals(change);
-        return MIG_EXIT_FAILED;
-    }
-    return change->hooks ? apply_with_hooks(change, err) : apply_now(change, err);
+        r = mig_site_look(change->site, true, err);
+    if (r == 0)
+        r = act_on_look(change, err);
+    if (r != 0)
+        hide_profiles_again(change);
+    return r;
 }
 
 int mig_change(struct mig_site *site, const struct mig_request *request, struct err *err)

@@ -206,7 +206,8 @@ static int config_of_file(struct mig_site *site, const struct mig_request *reque
     return r < 0 ? r : parse_and_select(site, request, text, name, ret, err);
 }
 
-/* Those that the node's own profiles make up: all-1g.10gb, all-balanced, all-disabled. */
+/* Those that the node's own profiles make up: all-1g.10gb, all-balanced, all-disabled. Where a
+ * driver hides its profiles (R535 while MIG is off) the names of the default file have to do. */
 static int config_of_node(struct mig_site *site, const struct mig_request *request,
                           const struct mig_choice *choice, const struct mig_config **ret,
                           struct err *err)
@@ -217,6 +218,8 @@ static int config_of_node(struct mig_site *site, const struct mig_request *reque
     int r = mig_site_readable(site, choice->chosen, &node, err);
     if (r == 0)
         r = mig_generate_write(node, MIG_YAML, &text, err);
+    if (r == -ENODATA)
+        r = mig_defaults_write(MIG_YAML, &text, err);
     if (r < 0)
         return r;
     struct span kept = { arena_spandup(&site->arena, buf_span(&text)), text.len };
@@ -247,6 +250,20 @@ static void warn(struct mig_site *site, const char *sentence)
     fprintf(stderr, "warning: %s\n", text);
 }
 
+bool mig_hides_profiles(const struct mig_gpu *gpu)
+{
+    return gpu->capable && !gpu->enabled && !gpu->problem && gpu->n_profiles == 0;
+}
+
+static bool profiles_are_hidden(const struct mig_node *node)
+{
+    bool hidden = false;
+
+    for (size_t i = 0; i < node->n_gpus; i++)
+        hidden = hidden || mig_hides_profiles(&node->gpus[i]);
+    return hidden;
+}
+
 static int wishes_of_config(struct mig_site *site, const struct mig_request *request,
                             const struct mig_choice *choice, struct mig_wish **ret, struct err *err)
 {
@@ -257,6 +274,8 @@ static int wishes_of_config(struct mig_site *site, const struct mig_request *req
     int r = mig_wanted_config(site, request, choice, &config, err);
     if (r == 0)
         r = mig_wishes_make(config, site->node, MIG_STRICT, scope, &site->arena, &wishes, err);
+    if (r == -ENOENT && profiles_are_hidden(site->node))
+        return err_set(err, ENOENT, "%.400s; `apply` turns it on and plans then", err->text);
     if (r < 0)
         return r;
     /* That `all` means those that can do MIG is no news about a list of our own making. */

@@ -502,6 +502,32 @@ class Vectors(Case):
         self.mig("restore")
         self.assertEqual(self.places(), before)
 
+    def test_profiles_that_are_hidden_while_mig_is_off_are_seen_once_it_is_on(self):
+        """R535: nothing can be planned before the mode is on."""
+        self.create("h100-80gb")
+        self.sim("set", "node", "mig-profiles-hidden=on")
+        self.assertSays(self.mig("plan", "all-1g.10gb", status=1).err, "`apply` turns it on and plans then")
+        self.assertEqual(self.mode(), (False, False))
+        for devices in ("4g.40gb=2", "1g.11gb=1"):
+            self.mig("apply", "--devices", devices, status=1)
+            self.assertEqual(self.mode(), (False, False))
+        self.mig("apply", "all-balanced")
+        before = self.places()
+        self.sim("reboot")
+        self.assertEqual(self.mode(), (False, False))
+        self.mig("restore")
+        self.assertEqual(self.places(), before)
+
+    def test_hooks_come_before_the_mode_that_shows_hidden_profiles(self):
+        self.create("h100-80gb")
+        self.sim("set", "node", "mig-profiles-hidden=on")
+        self.mig("apply", "all-1g.10gb", "-k", self.hooks())
+        self.assertEqual(self.hooks_run(), ["apply-start", "pre-apply-mode", "pre-apply-config", "apply-exit"])
+        self.assertEqual(self.counts(), {"1g.10gb": 7})
+        self.sim("mig", "0", "off")
+        self.mig("apply", "all-1g.10gb", "-k", self.hooks(**{"pre-apply-config": 1}), status=1)
+        self.assertEqual(self.mode(), (False, False))
+
     def test_t31_ampere_with_somebody_on_it(self):
         for name, back in (("U", lambda: self.parted("restore", "-f", "saved.json", status=1)),
                            ("W", lambda: self.mig("restore", "saved.json", status=1))):
@@ -547,6 +573,15 @@ class Vectors(Case):
         config = self.config(entry(counts=SEVEN))
         yield "U", lambda: self.parted("apply", "-f", config, "-k", hooks, status=status)
         yield "W", lambda: self.mig("apply", "-f", config, "-k", hooks, status=status)
+
+    def test_standard_input_is_read_once_though_hooks_make_for_two_plans(self):
+        for name, program in (("U", self.parted), ("W", self.mig)):
+            with self.subTest(name):
+                self.node = os.path.join(self.dir, name)
+                self.create("h100-80gb")
+                with open(self.config(entry(counts=SEVEN)), encoding="utf-8") as file:
+                    program("apply", "-f", "-", "-k", self.hooks(), stdin=file.read())
+                self.assertEqual(self.counts(), {"1g.10gb": 7})
 
     def test_t32_a_first_hook_that_fails_stops_everything(self):
         for name, apply in self.with_hooks(self.hooks(**{"apply-start": 1}), 1):
