@@ -10,8 +10,10 @@
  *   - It never dials again by itself: when its ListAndWatch stream ends, we register again.
  *   - When it starts it unlinks every socket in its directory, then makes kubelet.sock: our socket
  *     is made anew, and the appearance of kubelet.sock cuts any waiting short.
- *   - It accepts a registration before it has dialled: without a stream within STREAM_WAIT_MS the
- *     registration is void.
+ *   - It may accept a registration before it has dialled (1.20 does, 1.34 dials first): without a
+ *     stream within STREAM_WAIT_MS the registration is void.
+ *   - After a second registration the end of the first stream ends the second one, too (seen with
+ *     1.34): then we register once more.
  * Pods fail while a resource is not registered, so the first tries come quickly and the waiting
  * grows slowly: from 100 ms to 10 s.
  *

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def case(name: str) -> str:
 
 def config_in(config_map: str) -> str:
     """The one configuration in a ConfigMap's YAML: what stands, indented, below `  KEY: |-`."""
-    _, _, block = config_map.partition("|-\n")
+    _, block = re.split(r"\|-?\n", config_map, maxsplit=1)
     return "".join(line.removeprefix("    ") for line in block.splitlines(keepends=True))
 
 

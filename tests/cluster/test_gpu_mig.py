@@ -20,7 +20,7 @@ def test_single_makes_each_mig_device_a_gpu(ring: Ring) -> None:
     setting = Setting("2xh100-80gb", gpus.plugin_config("single", specs=True), mig="all-1g.10gb")
     gpus.start(ring, setting)
     gpus.wait_offered(ring, {GPU: 14})
-    got = outcome.both(ring, setting, [workload("tenant")])
+    got = outcome.both(ring, setting, [workload("other", {GPU: 3}), workload("tenant")])
     assert "1g.10gb@" in got["pods"]["tenant"]["devices"]["tenant"][GPU][0]
     nodes = [node["path"] for node in gpus.report(ring, "tenant")["devices"]]
     assert sum(path.startswith("/dev/nvidia-caps/") for path in nodes) == 2, nodes  # GPU and compute instance
@@ -47,6 +47,9 @@ def test_the_users_own_mig_pod_runs_to_its_end(ring: Ring) -> None:
     gpus.start(ring, SEVEN)
     gpus.wait_offered(ring, {SMALL: 7})
     pod = parsed(ring, text)
+    ring.apply(workload("other", {SMALL: 3}))
+    ring.wait_pod("other")
+    taken = podresources.holders(ring)["other"]["other"][SMALL]
     ring.apply(text)
     pending = ring.wait_for("its refusal", lambda: outcome.unschedulable(ring.pod("mig-inference-pod") or {"status": {}}))
     stand_in = outcome.on_stand_in(Setting(SEVEN.gpus, SEVEN.config), [pod])
@@ -58,8 +61,20 @@ def test_the_users_own_mig_pod_runs_to_its_end(ring: Ring) -> None:
     finally:
         ring.kubectl("label", "node", "node-0", "nvidia.com/mig.config-")
     shown = json.loads(gpus.node_tranche(ring, "sim", "show", "-o", "json"))
-    known = {mig["uuid"] for mig in shown["gpus"][0]["migDevices"]}
+    known = {mig["uuid"] for mig in shown["gpus"][0]["migDevices"]} - set(taken)
     assert said["environment"]["NVIDIA_VISIBLE_DEVICES"] in known
+
+
+def test_the_users_own_mig_configuration_divides_a_node_that_is_being_served(ring: Ring) -> None:
+    text = gpus.case("custom-mig-config.yaml")
+    gpus.start(ring, Setting("h100-80gb", gpus.plugin_config("mixed", lists="cdi-cri")))
+    gpus.wait_offered(ring, {GPU: 1})
+    gpus.show_kubelet_to_simulated_root(ring)
+    ring.node.write("/run/mig.yaml", gpus.config_in(text))
+    gpus.node_tranche(ring, "mig", "apply", "-f", "/run/mig.yaml", "-c", "five-1g-one-2g")
+    gpus.wait_offered(ring, {SMALL: 5, MEDIUM: 1})
+    ring.apply(workload("all", {SMALL: 5, MEDIUM: 1}))
+    ring.wait_pod("all")
 
 
 def test_the_product_reads_from_the_kubelet_who_holds_which_instance(ring: Ring) -> None:

@@ -115,7 +115,7 @@ def test_after_a_reboot_each_device_is_given_to_one_pod(ring: Ring) -> None:
 
 
 def test_an_agent_outside_of_pods_is_back_before_the_pods_are_and_none_is_turned_away(ring: Ring) -> None:
-    """As a service of the node (deploy/systemd), which does not wait for the kubelet to start it."""
+    """A service of the node need not wait for the kubelet to start it."""
     ring.kubectl("delete", "daemonset", "-n", gpus.NAMESPACE, "tranche")
     ring.wait_for("the kubelet to notice", lambda: not any(gpus.offered(ring).values()))
     agent_on_node(ring, "service")

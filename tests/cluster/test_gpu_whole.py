@@ -26,7 +26,7 @@ def test_the_agent_registers_and_kubectl_describe_node_shows_each_gpu(ring: Ring
 
 
 def test_a_pod_runs_with_exactly_the_gpu_of_its_allocation(ring: Ring) -> None:
-    got = outcome.both(ring, SETTING, [workload("single")])
+    got = outcome.both(ring, SETTING, [workload("other", {GPU: 2}), workload("single")])
     assert got["pods"]["single"]["phase"] == "Running", got
     said = gpus.report(ring, "single")
     held = podresources.holders(ring)["single"]["single"][GPU]
