@@ -54,6 +54,8 @@ int sim_act_set(struct sim_node *node, int argc, char **argv, struct err *err)
         r = sim_target_gpus(held, words[0], &target, err);
     for (size_t i = 1; r >= 0 && i < n; i++)
         r = set_one(held, &target, whole_node, words[i], err);
+    if (r >= 0 && whole_node)
+        r = sim_root_update_node(node->dir, held, err);
     return r < 0 ? r : update_files(node, target.first, target.n, err);
 }
 
@@ -151,7 +153,8 @@ int sim_act_reboot(struct sim_node *node, int argc, char **argv, struct err *err
     auto_(sim_unlock) struct sim_state *held = node->state;
     sim_reboot(held);
     held->driver_loaded = true;
-    return update_files(node, 0, held->n_gpus, err);
+    r = sim_root_update_node(node->dir, held, err);
+    return r < 0 ? r : update_files(node, 0, held->n_gpus, err);
 }
 
 /* --- MIG ------------------------------------------------------------------------------------- */

@@ -276,6 +276,63 @@ static void node_without_a_driver_has_no_trace_of_one(void **test)
     assert_null(strstr(content(site, "proc/devices").ptr, "nvidia"));
 }
 
+static void driver_that_goes_lets_go_of_its_gpus(void **test)
+{
+    auto_(site_freep) struct site *site = site_new("2xh100-80gb");
+    const char *driver = "sys/bus/pci/devices/0000:1b:00.0/driver";
+
+    assert_int_equal(sim_root_update_node(site->dir, site->state, NULL), 0); /* no root yet */
+    create_root(site);
+    site->state->driver_loaded = false;
+    assert_int_equal(sim_root_update_node(site->dir, site->state, NULL), 0);
+    assert_null(strstr(content(site, "proc/modules").ptr, "nvidia"));
+    assert_false(has(site, driver));
+    site->state->driver_loaded = true;
+    assert_int_equal(sim_root_update_node(site->dir, site->state, NULL), 0);
+    assert_non_null(strstr(content(site, "proc/modules").ptr, "\nnvidia "));
+    assert_true(has(site, driver));
+}
+
+static uint32_t word_at(struct site *site, const char *path, off_t at)
+{
+    auto_close int fd = open(root_path(site, path), O_RDWR | O_CLOEXEC);
+    uint8_t bytes[4];
+
+    assert_int_equal(pread(fd, bytes, sizeof(bytes), at), sizeof(bytes));
+    return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+static void registers_are_there_only_where_wanted(void **test)
+{
+    static const char a100[] = "sys/bus/pci/devices/0000:1b:00.0/resource0";
+    static const char h100[] = "sys/bus/pci/devices/0000:43:00.0/resource0";
+    auto_(site_freep) struct site *site = site_new("a100-40gb,h100-80gb");
+    struct stat st;
+
+    create_root(site);
+    assert_false(has(site, a100));
+    site->state->pci_registers = true;
+    site->state->gpus[0].mig_current = 1;
+    assert_int_equal(sim_root_update_node(site->dir, site->state, NULL), 0);
+    assert_int_equal(word_at(site, a100, 0), 0x170000a1);
+    assert_int_equal(word_at(site, a100, 0x118234), 0x3ff);
+    assert_int_equal(word_at(site, a100, 0x1404), 0x8000);
+    assert_int_equal(word_at(site, h100, 0), 0x180000a1);
+    assert_int_equal(word_at(site, h100, 0x1404), 0);
+    assert_true(has(site, "sys/bus/pci/devices/0000:43:00.0/reset"));
+    assert_int_equal(stat(root_path(site, a100), &st), 0);
+    assert_int_equal(st.st_size, MIB(16));
+    assert_true(st.st_blocks * 512 < (off_t)MIB(1));
+
+    site->state->gpus[0].mig_current = 0;
+    assert_int_equal(sim_root_update_node(site->dir, site->state, NULL), 0);
+    assert_int_equal(word_at(site, a100, 0x1404), 0x8000); /* what is there stays */
+    site->state->pci_registers = false;
+    assert_int_equal(sim_root_update_node(site->dir, site->state, NULL), 0);
+    assert_false(has(site, a100));
+    assert_false(has(site, "sys/bus/pci/devices/0000:1b:00.0/reset"));
+}
+
 /* --- MIG ------------------------------------------------------------------------------------- */
 
 static void capabilities_are_those_of_the_instances(void **test)
@@ -378,6 +435,8 @@ int main(void)
         cmocka_unit_test(devices_are_links_to_their_place_below_a_root_complex),
         cmocka_unit_test(device_nodes_carry_the_numbers_of_proc_devices),
         cmocka_unit_test(node_without_a_driver_has_no_trace_of_one),
+        cmocka_unit_test(driver_that_goes_lets_go_of_its_gpus),
+        cmocka_unit_test(registers_are_there_only_where_wanted),
         cmocka_unit_test(capabilities_are_those_of_the_instances),
         cmocka_unit_test(capabilities_come_back_with_their_instances),
         cmocka_unit_test(update_without_files_is_no_failure),

@@ -99,6 +99,69 @@ static void bridge_path(const struct sim_state *state, uint32_t index, char ret[
     snprintf(ret, 64, "pci%04x:%02x/%04x:%02x:01.0", gpu->pci_domain, bus, gpu->pci_domain, bus);
 }
 
+/* Register 0: the chip. Of an architecture with several data-centre chips, the usual one. */
+static uint32_t chip_of(const struct sim_gpu *gpu)
+{
+    enum { VOLTA = 5, TURING = 6, AMPERE = 7, ADA = 8, HOPPER = 9 };
+
+    switch (gpu->architecture) {
+    case VOLTA:
+        return 0x140000a1;
+    case TURING:
+        return 0x164000a1;
+    case AMPERE:
+        return gpu->cc_minor == 0 ? 0x170000a1 : 0x172000a1;
+    case ADA:
+        return 0x192000a1;
+    case HOPPER:
+        return 0x180000a1;
+    default:
+        return 0x1a0000a1;
+    }
+}
+
+static void write_registers(struct tree *tree, const char *path, const struct sim_gpu *gpu)
+{
+    enum { GA100 = 0x170000a1, BOOT_COMPLETE = 0x3ff, MIG_ENABLED = 1 << 15 };
+    const struct tree_word words[] = {
+        { 0, chip_of(gpu) },
+        { 0x118234, BOOT_COMPLETE },
+        { 0x1404, gpu->mig_current ? MIG_ENABLED : 0 },
+    };
+
+    tree_words(tree, path, 0600, MIB(16), words, words[0].value == GA100 ? ARRAY_LEN(words) : 1);
+}
+
+static void device_path(const struct sim_state *state, uint32_t index, char ret[static 160])
+{
+    char bdf[BDF_SIZE], bridge[64];
+
+    gpu_bdf(&state->gpus[index], bdf);
+    bridge_path(state, index, bridge);
+    snprintf(ret, 160, "sys/devices/%s/%s", bridge, bdf);
+}
+
+/* What comes and goes with the node's settings. */
+static void write_pci_of_node(struct tree *tree, const struct sim_state *state, uint32_t index)
+{
+    char at[160], path[200];
+
+    device_path(state, index, at);
+    snprintf(path, sizeof(path), "%s/resource0", at);
+    if (!state->pci_registers) {
+        tree_remove(tree, path);
+        tree_remove(tree, tree_at(tree, "%s/reset", at));
+    } else if (!tree_has(tree, path)) {
+        write_registers(tree, path, &state->gpus[index]);
+        tree_bytes(tree, tree_at(tree, "%s/reset", at), 0200, "", 0);
+    }
+    snprintf(path, sizeof(path), "%s/driver", at);
+    if (state->driver_loaded)
+        tree_link(tree, path, "../../../../bus/pci/drivers/nvidia");
+    else
+        tree_remove(tree, path);
+}
+
 static void write_pci(struct tree *tree, const struct sim_state *state, uint32_t index)
 {
     const struct sim_gpu *gpu = &state->gpus[index];
@@ -107,7 +170,7 @@ static void write_pci(struct tree *tree, const struct sim_state *state, uint32_t
 
     gpu_bdf(gpu, bdf);
     bridge_path(state, index, bridge);
-    snprintf(at, sizeof(at), "sys/devices/%s/%s", bridge, bdf);
+    device_path(state, index, at);
 
     tree_file(tree, tree_at(tree, "%s/vendor", at), 0444, "0x%04x\n", VENDOR_NVIDIA);
     tree_file(tree, tree_at(tree, "%s/device", at), 0444, "0x%04x\n", gpu->pci_device_id >> 16);
@@ -124,9 +187,9 @@ static void write_pci(struct tree *tree, const struct sim_state *state, uint32_t
 
     snprintf(link, sizeof(link), "../../../devices/%s/%s", bridge, bdf);
     tree_link(tree, tree_at(tree, "sys/bus/pci/devices/%s", bdf), link);
+    write_pci_of_node(tree, state, index);
     if (!state->driver_loaded)
         return;
-    tree_link(tree, tree_at(tree, "%s/driver", at), "../../../../bus/pci/drivers/nvidia");
     snprintf(link, sizeof(link), "../../../../devices/%s/%s", bridge, bdf);
     tree_link(tree, tree_at(tree, "sys/bus/pci/drivers/nvidia/%s", bdf), link);
 }
@@ -209,10 +272,8 @@ static void write_driver_proc(struct tree *tree, const struct sim_state *state)
     write_mig_minors(tree);
 }
 
-static void write_proc(struct tree *tree, const struct sim_state *state)
+static void write_modules(struct tree *tree, const struct sim_state *state)
 {
-    char majors[160] = "";
-
     tree_file(tree, "proc/modules", 0444,
               state->driver_loaded
                   ? "nvidia_uvm 1953792 0 - Live 0x0000000000000000 (OE)\n"
@@ -220,6 +281,13 @@ static void write_proc(struct tree *tree, const struct sim_state *state)
                     "nvidia 97120256 2 nvidia_uvm,nvidia_modeset, Live 0x0000000000000000 (OE)\n"
                     "overlay 217088 0 - Live 0x0000000000000000\n"
                   : "overlay 217088 0 - Live 0x0000000000000000\n");
+}
+
+static void write_proc(struct tree *tree, const struct sim_state *state)
+{
+    char majors[160] = "";
+
+    write_modules(tree, state);
     if (state->driver_loaded)
         snprintf(majors, sizeof(majors),
                  "%3d nvidia\n%3d nvidia-modeset\n%3d nvidiactl\n%3d nvidia-caps\n%3d nvidia-uvm\n",
@@ -416,4 +484,22 @@ int sim_root_create(const char *dir, const struct sim_state *state, const char *
     for (uint32_t i = 0; r >= 0 && i < state->n_gpus; i++)
         r = sim_root_update(dir, state, i, SIM_NO_INSTANCE, err);
     return r;
+}
+
+int sim_root_update_node(const char *dir, const struct sim_state *state, struct err *err)
+{
+    auto_(tree_done) struct tree tree = TREE_NONE;
+    char root[PATH_MAX];
+
+    if (snprintf(root, sizeof(root), "%s/root", dir) >= (int)sizeof(root))
+        return err_set(err, ENAMETOOLONG, "%.200s…: the path is too long", dir);
+    if (!file_exists(root))
+        return 0;
+    int r = tree_open(&tree, root, err);
+    if (r < 0)
+        return r;
+    write_modules(&tree, state);
+    for (uint32_t i = 0; i < state->n_gpus; i++)
+        write_pci_of_node(&tree, state, i);
+    return tree_result(&tree, err);
 }

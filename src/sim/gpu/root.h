@@ -37,6 +37,19 @@ enum { SIM_MAJOR_NVIDIA = 195, SIM_MAJOR_UVM = 508, SIM_MAJOR_CAPS = 237 };
 [[nodiscard]] int sim_root_update(const char *dir, const struct sim_state *state, uint32_t gpu,
                                   uint32_t gi, struct err *err);
 
+/*
+ * Brings what `driver_loaded` and `pci_registers` say up to date: /proc/modules, whom the GPUs'
+ * PCI devices belong to, and the files resource0 and reset there, which are left as they are where
+ * they are already. What else a driver leaves behind when it goes, stays. Call it with the lock
+ * held; nothing at all, and success, where there is no DIR/root.
+ *
+ * resource0 holds the chip's name at 0 and, of GA100, what MIG's mode is made of: boot complete,
+ * the mode as it is now, and none wanted. It does not react: the mode stays until somebody writes
+ * what a reset would.
+ */
+[[nodiscard]] int sim_root_update_node(const char *dir, const struct sim_state *state,
+                                       struct err *err);
+
 /* The minor number of an instance's device node, spec/nvml §9: 3 and up in order of GPU minor,
  * GPU instance (0 to 14) and compute instance. `ci` SIM_NO_INSTANCE: the GPU instance's own. */
 uint32_t sim_cap_minor(uint32_t gpu_minor, uint32_t gi, uint32_t ci);

@@ -303,6 +303,12 @@ static int set_profiles_hidden(struct sim_state *state, uint32_t gpu, const char
     return read_switch(value, &state->mig_profiles_hidden, err);
 }
 
+static int set_pci_registers(struct sim_state *state, uint32_t gpu, const char *value,
+                             struct err *err)
+{
+    return read_switch(value, &state->pci_registers, err);
+}
+
 /* --- the table ------------------------------------------------------------------------------- */
 
 #define AT(field) offsetof(struct sim_gpu, field)
@@ -410,6 +416,8 @@ static const struct setting settings[] = {
     NODE("three-slice-at-zero", "on|off", "3g instances try memory slice 0 first", set_three_slice),
     NODE("mig-profiles-hidden", "on|off", "MIG profiles are told only while MIG is on (R535)",
          set_profiles_hidden),
+    NODE("pci-registers", "on|off", "sysfs has resource0 with MIG's registers, and reset",
+         set_pci_registers),
 };
 
 const struct sim_key *sim_key_at(size_t i)

@@ -239,7 +239,7 @@ static int check_node(const struct sim_state *state, struct err *err)
         r = CHECK_TEXT(state->machine, err);
     if (r >= 0)
         r = CHECK_BOOLS(err, &state->driver_loaded, &state->placement_three_slice_at_zero,
-                        &state->mig_profiles_hidden);
+                        &state->mig_profiles_hidden, &state->pci_registers);
     if (r >= 0)
         r = check_limit(state->n_numa_nodes, 64, "number of NUMA nodes", err);
     if (r >= 0)

@@ -196,6 +196,7 @@ struct sim_state {
     bool driver_loaded;   /* false also in a file that a newer node has replaced */
     bool placement_three_slice_at_zero; /* 3-slice tries 0 before 4: spec/nvml §8.5 */
     bool mig_profiles_hidden;           /* told only while MIG is on: spec/mig §2.11 */
+    bool pci_registers;                 /* the root has resource0 and reset: spec/mig §4.5 */
 
     uint32_t n_numa_nodes, cpus_per_node;
     uint32_t n_gpus;

@@ -1,5 +1,6 @@
 #include "sim/gpu/tree.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -99,6 +100,23 @@ void tree_file(struct tree *tree, const char *path, unsigned mode, const char *f
     int n = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     tree_bytes(tree, path, mode, text, MIN((size_t)n, sizeof(text) - 1));
+}
+
+void tree_words(struct tree *tree, const char *path, unsigned mode, size_t n,
+                const struct tree_word *words, size_t n_words)
+{
+    if (tree->r < 0)
+        return;
+
+    auto_close int fd = open_fresh(tree, path);
+    bool ok = fd >= 0 && ftruncate(fd, (off_t)n) == 0 && fchmod(fd, mode) == 0;
+
+    for (size_t i = 0; ok && i < n_words; i++) {
+        uint32_t value = htole32(words[i].value);
+        ok = pwrite(fd, &value, sizeof(value), words[i].at) == sizeof(value);
+    }
+    if (!ok)
+        fail(tree, path);
 }
 
 void tree_dir(struct tree *tree, const char *path)

@@ -41,6 +41,12 @@ PRINTF(2, 3) const char *tree_at(struct tree *tree, const char *format, ...);
 PRINTF(4, 5)
 void tree_file(struct tree *tree, const char *path, unsigned mode, const char *format, ...);
 void tree_bytes(struct tree *tree, const char *path, unsigned mode, const void *bytes, size_t n);
+/* A sparse file of n bytes, zero but for these 32-bit little-endian words. */
+struct tree_word {
+    uint32_t at, value;
+};
+void tree_words(struct tree *tree, const char *path, unsigned mode, size_t n,
+                const struct tree_word *words, size_t n_words);
 void tree_dir(struct tree *tree, const char *path);
 void tree_link(struct tree *tree, const char *path, const char *target);
 /* A character device where this process may make one, else an empty file. */
