@@ -12,6 +12,7 @@
 
 #include "cli/compat_mig_parted.h"
 #include "cli/mig.h"
+#include "gpu/mig_bar0.h"
 #include "share/go_text.h"
 #include "share/mig_wish.h"
 
@@ -44,47 +45,15 @@ static int look(struct change *change, struct err *err)
 
 /* ---- what is wanted ---- */
 
-static const struct mig_layout *noted(const struct change *change, const struct mig_gpu *gpu)
-{
-    for (size_t i = 0; i < change->checkpoint->n_gpus; i++)
-        if (text_equal(change->checkpoint->gpus[i].uuid, gpu->uuid))
-            return &change->checkpoint->gpus[i].layout;
-    return NULL;
-}
-
-static int check_uuids(const struct change *change, struct err *err)
-{
-    for (size_t i = 0; i < change->checkpoint->n_gpus; i++) {
-        const char *uuid = change->checkpoint->gpus[i].uuid;
-        bool found = false;
-
-        for (size_t k = 0; k < change->site->node->n_gpus; k++)
-            found = found || text_equal(change->site->node->gpus[k].uuid, uuid);
-        if (!found)
-            return err_set(err, ENODEV, "error getting device handle: Not Found (%s)", uuid);
-    }
-    return 0;
-}
-
 static int wishes_of_checkpoint(struct change *change, enum mig_scope scope,
                                 const struct mig_wish **ret, struct err *err)
 {
-    const struct mig_node *node = change->site->node;
-    struct mig_wish *wishes =
-        arena_new_array(&change->site->arena, struct mig_wish, MAX(node->n_gpus, 1));
+    struct mig_wish *wishes = NULL;
 
-    if (!wishes)
-        return err_no_memory(err);
-    for (size_t i = 0; i < node->n_gpus; i++) {
-        const struct mig_layout *layout = noted(change, &node->gpus[i]);
-
-        if (layout && scope == MIG_SCOPE_MODE_ONLY)
-            wishes[i] = (struct mig_wish){ .kind = MIG_WISH_MODE, .enabled = layout->enabled };
-        else if (layout)
-            wishes[i] = (struct mig_wish){ .kind = MIG_WISH_LAYOUT, .layout = layout };
-    }
+    int r = mig_wishes_of_checkpoint(change->checkpoint, change->site->node, scope,
+                                     &change->site->arena, &wishes, err);
     *ret = wishes;
-    return check_uuids(change, err);
+    return r == -ENODEV ? err_wrap(err, r, "error getting device handle: Not Found") : r;
 }
 
 static int make_wishes(struct change *change, enum mig_scope scope, bool tell,
@@ -200,7 +169,7 @@ static void on_progress(void *user, const struct mig_gpu *gpu, const struct mig_
     char text[160];
 
     mig_step_describe(gpu, step, text);
-    parted_log(PARTED_DEBUG, "GPU %u: step %zu of %zu: %s", gpu->index, i + 1, n, text);
+    parted_log(PARTED_DEBUG, "GPU %u: step %zu of %zu: %s", gpu->index, i, n, text);
 }
 
 static struct mig_apply_options apply_options(struct change *change)
@@ -326,12 +295,79 @@ static int change_devices(struct change *change, struct err *err)
     return r < 0 ? r : change_scope(change, MIG_SCOPE_ALL, err);
 }
 
-static int change_all(struct change *change, struct err *err)
+/* ---- modes without a driver ---- */
+
+static int apply_modes_by_registers(struct change *change, struct err *err)
+{
+    const struct mig_wish *wishes;
+
+    int r = parted_bar0_look(change->site, err);
+    if (r == 0)
+        r = make_wishes(change, MIG_SCOPE_MODE_ONLY, false, &wishes, err);
+    if (r < 0)
+        return r;
+    mig_hold_signals(true);
+    r = mig_bar0_apply(change->site->root_fd, change->site->node, wishes, change->flags->skip_reset,
+                       err);
+    mig_hold_signals(false);
+    return r;
+}
+
+/* As check_first: a board that cannot be read is not helped by hooks. */
+static int check_registers(struct change *change, struct err *err)
+{
+    const struct mig_node *node = change->site->node;
+    const struct mig_wish *wishes;
+    bool others = false;
+
+    int r = make_wishes(change, MIG_SCOPE_MODE_ONLY, true, &wishes, err);
+    for (size_t i = 0; r == 0 && i < node->n_gpus; i++) {
+        const struct mig_gpu *gpu = &node->gpus[i];
+
+        if (gpu->problem && wishes[i].kind != MIG_WISH_NOTHING)
+            r = err_set(err, EIO, "GPU %u (%s): %s", gpu->index, gpu->bus_id, gpu->problem);
+        others = others || (!gpu->problem && !gpu->capable);
+    }
+    if (r == 0 && others)
+        parted_log(PARTED_WARNING, "without a driver the MIG mode of A100 and A30 only can be "
+                                   "read and changed");
+    return r;
+}
+
+/* Devices need the driver, so that a wish for more than modes fails before anything is touched. */
+static int change_by_registers(struct change *change, const char *without, struct err *err)
+{
+    struct err why = {};
+
+    if (!change->flags->mode_only)
+        return err_set(err, ENOTSUP, "error creating MIG config Manager: %s", without);
+    int r = mig_lock_take(change->site->state_dir, &change->lock, err);
+    if (r == 0)
+        r = parted_bar0_look(change->site, err);
+    if (r == 0)
+        r = check_registers(change, err);
+    if (r < 0)
+        return r;
+    parted_log(PARTED_DEBUG, "checking current MIG mode...");
+    r = assert_scope(change, MIG_SCOPE_MODE_ONLY, &why);
+    if (r != -ENODATA)
+        return r < 0 ? (*err = why, r) : 0;
+    parted_log(PARTED_DEBUG, "%s", why.text);
+    r = run_hooks(change, MIG_HOOK_PRE_APPLY_MODE, err);
+    return r < 0 ? r : apply_modes_by_registers(change, err);
+}
+
+/* ---- all of it ---- */
+
+static int change_all(struct change *change, const char **ret_without, struct err *err)
 {
     enum mig_scope scope = change->flags->mode_only ? MIG_SCOPE_MODE_ONLY : MIG_SCOPE_ALL;
     struct err why = {};
 
-    int r = parted_start(change->site, err);
+    /* A checkpoint names GPUs by their UUIDs, which are the driver's. */
+    int r = parted_start(change->site, change->config ? ret_without : NULL, err);
+    if (r == 0 && *ret_without)
+        return change_by_registers(change, *ret_without, err);
     if (r == 0)
         r = recover(change, err);
     if (r == 0)
@@ -365,13 +401,14 @@ static void remember(struct change *change)
 
 static int with_hooks(struct change *change, struct err *err)
 {
+    const char *without = NULL;
     struct err late = {};
 
     int r = run_hooks(change, MIG_HOOK_APPLY_START, err);
     if (r < 0)
         return r;
-    r = change_all(change, err);
-    if (r == 0)
+    r = change_all(change, &without, err);
+    if (r == 0 && !without)
         remember(change);
     int last = run_hooks(change, MIG_HOOK_APPLY_EXIT, &late);
     if (last < 0 && r == 0) {
@@ -418,11 +455,10 @@ static int run(struct change *change, struct err *err)
 {
     int r = read_hooks(change, err);
 
-    if (r == 0)
-        r = with_hooks(change, err) < 0
-                ? err_wrap(err, -err->code, "error applying MIG configuration with hooks")
-                : 0;
-    return r;
+    if (r < 0)
+        return r;
+    r = with_hooks(change, err);
+    return r < 0 ? err_wrap(err, r, "error applying MIG configuration with hooks") : 0;
 }
 
 int parted_apply(struct mig_site *site, const struct parted_flags *flags, struct err *err)

@@ -1,10 +1,8 @@
 #include "cli/compat_mig_parted.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "cli/compat.h"
 #include "cli/mig.h"
 #include "share/go_text.h"
@@ -14,23 +12,26 @@ enum { MAX_DOCUMENT_BYTES = 4 << 20 };
 
 /* ---- NVML ---- */
 
-int parted_start(struct mig_site *site, struct err *err)
+int parted_start(struct mig_site *site, const char **ret_without, struct err *err)
 {
     struct err why = {};
 
     int r = mig_site_start(site, &why);
-    if (r == 0 || r == -ENOMEM)
-        return r == 0 ? 0 : err_no_memory(err);
+    if (r == -ENOMEM)
+        return err_no_memory(err);
+    if (ret_without && (*ret_without = parted_without_nvml(site)))
+        return 0;
+    if (r == 0)
+        return 0;
     if (r == -ENXIO)
-        parted_log(PARTED_WARNING, "the nvidia module is not loaded; MIG mode is changed through "
-                                   "the driver only, so load it first (modprobe nvidia)");
+        parted_log(PARTED_WARNING, "the nvidia module is not loaded (modprobe nvidia)");
     return err_set(err, -r, "error initializing NVML: %s",
                    site->library ? why.text : NVML_NO_LIBRARY_TEXT);
 }
 
 static int start_and_look(struct mig_site *site, struct err *err)
 {
-    int r = parted_start(site, err);
+    int r = parted_start(site, NULL, err);
 
     return r < 0 ? r : mig_site_look(site, false, err);
 }
@@ -80,8 +81,11 @@ static int restore(struct mig_site *site, const struct parted_flags *flags, stru
 static int assert_scopes(struct mig_site *site, const struct parted_flags *flags,
                          const struct mig_config *config, struct err *err)
 {
-    int r = start_and_look(site, err);
+    const char *without;
 
+    int r = parted_start(site, &without, err);
+    if (r == 0)
+        r = without ? parted_bar0_look(site, err) : mig_site_look(site, false, err);
     if (r < 0)
         return r;
     parted_log(PARTED_DEBUG, "asserting MIG mode configuration...");
@@ -89,6 +93,8 @@ static int assert_scopes(struct mig_site *site, const struct parted_flags *flags
                           err);
     if (r < 0 || flags->mode_only)
         return r;
+    if (without)
+        return err_set(err, ENOTSUP, "error creating MIG config Manager: %s", without);
     parted_log(PARTED_DEBUG, "asserting MIG device configuration...");
     return mig_config_assert(config, site->node, MIG_ASSERT_NVIDIAS, MIG_SCOPE_ALL, &site->arena,
                              err);
@@ -133,8 +139,13 @@ static int print(const struct buf *text, struct err *err)
 static int export_node(struct mig_site *site, const struct parted_flags *flags, struct err *err)
 {
     auto_(buf_done) struct buf text = BUF_MAX(MAX_DOCUMENT_BYTES);
+    const char *without;
 
-    int r = start_and_look(site, err);
+    int r = parted_start(site, &without, err);
+    if (r == 0 && without)
+        return err_set(err, ENOTSUP, "error creating MIG Config Manager: %s", without);
+    if (r == 0)
+        r = mig_site_look(site, false, err);
     if (r == 0)
         r = mig_export_write(site->node, flags->config_label, format_of(flags), &text, err);
     return r < 0 ? r : print(&text, err);
@@ -157,7 +168,7 @@ static int generate(struct mig_site *site, const struct parted_flags *flags, str
         return text_starts(err->text, "error generating") ? r : err_wrap(err, r, prefix);
     if (!*path)
         return print(&text, err);
-    r = file_replace(AT_FDCWD, path, buf_span(&text), 0644, NULL);
+    r = mig_file_write(path, buf_span(&text), 0644, NULL);
     return r == 0 ? 0
                   : err_set(err, -r, "error creating output file: open %s: %s", path,
                             go_error(-r, words));
@@ -174,7 +185,7 @@ static int checkpoint(struct mig_site *site, const struct parted_flags *flags, s
         r = mig_checkpoint_write(site->node, &text, err);
     if (r < 0)
         return r;
-    r = file_replace(AT_FDCWD, path, buf_span(&text), 0644, NULL);
+    r = mig_file_write(path, buf_span(&text), 0644, NULL);
     if (r < 0)
         return err_set(err, -r, "error creating checkpoint file: open %s: %s", path,
                        go_error(-r, words));

@@ -60,5 +60,17 @@ struct mig_site;
 struct mig_config;
 [[nodiscard]] int parted_config(struct mig_site *site, const struct parted_flags *flags,
                                 const struct mig_config **ret, struct err *err);
-/* Starts NVML: `error initializing NVML: …`, or why there is no MIG without the kernel module. */
-[[nodiscard]] int parted_start(struct mig_site *site, struct err *err);
+/*
+ * Starts NVML, or fails with `error initializing NVML: …`. Whoever can do something without it
+ * gives ret_without: NULL there when NVML is what to ask, else why not, in upstream's words.
+ */
+[[nodiscard]] int parted_start(struct mig_site *site, const char **ret_without, struct err *err);
+
+/* ---- without a driver that knows MIG (compat_mig_bar0.c) ---- */
+
+/* After mig_site_start: NULL, or "nvidia module not loaded" and the like. Where the kernel does not
+ * list its modules NVML's word counts. */
+const char *parted_without_nvml(struct mig_site *site);
+
+/* mig_site_look by registers: modes and PCI ids are known, nothing else. */
+[[nodiscard]] int parted_bar0_look(struct mig_site *site, struct err *err);

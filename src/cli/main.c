@@ -170,6 +170,7 @@ static void end_with_parent(void)
 /* What was printed may still be in the buffer, and the disk full. */
 static int finish(const char *name, int status)
 {
+    errno = EIO; /* what an earlier write failed with is not known any more */
     if ((fflush(stdout) == 0 && !ferror(stdout)) || status != 0)
         return status;
     fprintf(stderr, "%s: cannot write to standard output: %s\n", name, strerror(errno));

@@ -4,7 +4,7 @@
  *
  *     auto_(mig_site_done) struct mig_site site = MIG_SITE_INIT;
  *     r = mig_site_open(&site, root, &err);
- *     r = mig_site_look(&site, MIG_SITE_PODS, &err);      as often as something may have changed
+ *     r = mig_site_look(&site, true, &err);               as often as something may have changed
  *
  * A site is a node with a driver, or a simulated one ($TRANCHE_SIM): where its files are, NVML
  * started, and how its GPUs were divided when it was last looked at.
@@ -81,8 +81,8 @@ void mig_site_done(struct mig_site *site);
 /* mig_apply_options.reset, with the site as its user: nvidia-smi -r. */
 int mig_site_reset(void *site, const char *const *bus_ids, size_t n, struct err *err);
 
-/* A change that is under way, or was interrupted: its journal is there. */
-bool mig_site_is_changing(const struct mig_site *site);
+/* A note on stderr when a change is under way, or was interrupted: its journal is there. */
+void mig_warn_of_change(const struct mig_site *site);
 
 /* The last look without the GPUs that could not be read; of them only those `chosen` (NULL: all).
  */
@@ -99,6 +99,10 @@ void mig_site_forgive_holders(struct mig_site *site, const struct mig_wish *wish
 
 [[nodiscard]] int mig_file_read(struct mig_site *site, const char *path, size_t max,
                                 struct span *ret, struct err *err);
+/* In place of a file, or of the one that a link leads to. What is no file, as /dev/stdout or a
+ * pipe, is written to. Not for `-`. */
+[[nodiscard]] int mig_file_write(const char *path, struct span text, unsigned mode,
+                                 struct err *err);
 
 /* ---- children ---- */
 

@@ -136,7 +136,7 @@ struct question {
     struct err err;
 };
 
-static void hold(struct mig_site *site, const struct pod *pod, const char *id)
+static bool hold(struct mig_site *site, const struct pod *pod, const char *id)
 {
     const char *replica = strstr(id, "::");
     char *uuid =
@@ -144,9 +144,10 @@ static void hold(struct mig_site *site, const struct pod *pod, const char *id)
     char *holder = arena_printf(&site->arena, "pod %s/%s", pod->namespace, pod->name);
 
     if (!uuid || !holder)
-        return;
+        return false;
     text_make_harmless(holder);
     (void)mig_node_hold(site->node, uuid, holder);
+    return true;
 }
 
 static void on_pods(void *user, int r, const struct pod_list *pods, const struct err *err)
@@ -163,7 +164,8 @@ static void on_pods(void *user, int r, const struct pod_list *pods, const struct
 
             for (size_t d = 0; d < container->n_devices; d++)
                 for (size_t k = 0; k < container->devices[d].ids.n; k++)
-                    hold(question->site, &pods->items[i], container->devices[d].ids.items[k]);
+                    if (!hold(question->site, &pods->items[i], container->devices[d].ids.items[k]))
+                        question->r = err_no_memory(&question->err);
         }
     loop_stop(question->loop);
 }
@@ -375,12 +377,15 @@ int mig_site_reset(void *user, const char *const *bus_ids, size_t n, struct err 
 
 /* ---- files ---- */
 
-bool mig_site_is_changing(const struct mig_site *site)
+void mig_warn_of_change(const struct mig_site *site)
 {
     char path[PATH_MAX];
     int n = snprintf(path, sizeof(path), "%s/" MIG_JOURNAL_FILE, site->state_dir);
 
-    return n > 0 && (size_t)n < sizeof(path) && file_exists(path);
+    if (n > 0 && (size_t)n < sizeof(path) && file_exists(path))
+        fputs("note: a change is under way or was interrupted; `tranche mig apply` or `recover` "
+              "finishes it\n",
+              stderr);
 }
 
 int mig_site_readable(struct mig_site *site, const bool *chosen, const struct mig_node **ret,
@@ -450,4 +455,31 @@ int mig_file_read(struct mig_site *site, const char *path, size_t max, struct sp
         site->input = (struct span){ arena_spandup(&site->arena, buf_span(&text)), text.len };
     *ret = site->input;
     return ret->ptr ? 0 : err_no_memory(err);
+}
+
+/* Root must not put a file where a device is. */
+static int write_into(const char *path, struct span text, struct err *err)
+{
+    FILE *to = fopen(path, "we");
+
+    if (!to)
+        return err_set(err, errno, "%s: cannot open: %s", path, strerror(errno));
+    errno = 0;
+    bool written = fwrite(text.ptr, 1, text.len, to) == text.len;
+    if (fclose(to) == 0 && written)
+        return 0;
+    int code = errno ? errno : EIO;
+    return err_set(err, code, "%s: cannot write: %s", path, strerror(code));
+}
+
+int mig_file_write(const char *path, struct span text, unsigned mode, struct err *err)
+{
+    char file[PATH_MAX];
+    struct stat status;
+
+    if (stat(path, &status) < 0)
+        return file_replace(AT_FDCWD, path, text, mode, err);
+    if (!S_ISREG(status.st_mode) || !realpath(path, file))
+        return write_into(path, text, err);
+    return file_replace(AT_FDCWD, file, text, mode, err);
 }

@@ -24,7 +24,7 @@ struct mig_request {
 };
 
 typedef int mig_command(struct mig_site *site, const struct mig_request *request, struct err *err);
-mig_command mig_list, mig_change, mig_restore, mig_assert, mig_export, mig_checkpoint, mig_generate,
+mig_command mig_list, mig_change, mig_assert, mig_export, mig_checkpoint, mig_generate,
     mig_recover_left;
 
 /* ---- what is wanted ---- */
@@ -46,7 +46,8 @@ struct mig_choice {
                                     struct err *err);
 /* The driver tells what this GPU could be divided into only once MIG mode is on (R535). */
 bool mig_hides_profiles(const struct mig_gpu *gpu);
-/* What that, or a checkpoint (mig_restore), wants of each GPU of the node. */
+bool mig_node_hides_profiles(const struct mig_node *node); /* any of its GPUs */
+/* What that, or a checkpoint (`restore`), wants of each GPU of the node. */
 [[nodiscard]] int mig_wanted(struct mig_site *site, const struct mig_request *request,
                              const struct mig_wish **ret, struct err *err);
 

@@ -16,7 +16,6 @@ struct change {
     struct mig_site *site;
     const struct mig_request *request;
     struct mig_hooks *hooks; /* NULL without a file */
-    const struct mig_wish *wishes;
     size_t n_plans; /* of the GPUs about which something is wanted */
     struct mig_gpu_plan *plans;
     size_t n_steps, n_refused, n_held; /* of all plans; held: refused for a holder */
@@ -58,20 +57,21 @@ static int count_plans(struct change *change, struct err *err)
 static int plan_wishes(struct change *change, struct err *err)
 {
     struct mig_site *site = change->site;
+    const struct mig_wish *wishes;
 
-    int r = mig_wanted(site, change->request, &change->wishes, err);
+    int r = mig_wanted(site, change->request, &wishes, err);
     if (r < 0)
         return r;
     if (change->request->skip_reset)
-        mig_site_forgive_holders(site, change->wishes);
+        mig_site_forgive_holders(site, wishes);
     change->n_plans = 0;
     change->plans = arena_new_array(&site->arena, struct mig_gpu_plan, MAX(site->node->n_gpus, 1));
     if (!change->plans)
         return err_no_memory(err);
     for (size_t i = 0; i < site->node->n_gpus; i++) {
-        if (change->wishes[i].kind == MIG_WISH_NOTHING)
+        if (wishes[i].kind == MIG_WISH_NOTHING)
             continue;
-        r = mig_plan_gpu(&site->node->gpus[i], &change->wishes[i], change->request->take_from_pods,
+        r = mig_plan_gpu(&site->node->gpus[i], &wishes[i], change->request->take_from_pods,
                          &site->arena, &change->plans[change->n_plans++], err);
         if (r < 0)
             return r;
@@ -336,7 +336,7 @@ static void on_progress(void *user, const struct mig_gpu *gpu, const struct mig_
         return;
     change->told_ms = now;
     mig_step_describe(gpu, step, text);
-    fprintf(stderr, "step %zu of %zu: GPU %u: %s\n", i + 1, n, gpu->index, text);
+    fprintf(stderr, "step %zu of %zu: GPU %u: %s\n", i, n, gpu->index, text);
 }
 
 static int on_reset(void *user, const char *const *bus_ids, size_t n, struct err *err)
@@ -406,23 +406,16 @@ static int set_mode(struct change *change, const bool *which, bool on, struct er
                              &site->arena, &plans[n++], err);
     if (r < 0 || n == 0)
         return r;
-    mig_hold_signals(true);
-    r = mig_apply(site->nvml, plans, n, &options, &site->arena, &outcome, err);
-    mig_hold_signals(false);
-    return r;
+    return mig_apply(site->nvml, plans, n, &options, &site->arena, &outcome, err);
 }
 
-static bool profiles_are_hidden(const struct change *change)
+static bool must_reveal(const struct change *change)
 {
-    const struct mig_node *node = change->site->node;
-    bool hidden = false;
-
-    for (size_t i = 0; i < node->n_gpus; i++)
-        hidden = hidden || mig_hides_profiles(&node->gpus[i]);
-    return hidden && !change->request->mode_only;
+    return !change->request->mode_only && mig_node_hides_profiles(change->site->node);
 }
 
-/* Nothing can be planned before the mode is on: turns it on where it is wanted, and looks again. */
+/* Nothing can be planned before the mode is on: turns it on where it is wanted, and looks again.
+ * Signals are held from here to the end, as no journal knows of the mode. */
 static int reveal_profiles(struct change *change, struct err *err)
 {
     struct mig_request request = *change->request;
@@ -436,6 +429,7 @@ static int reveal_profiles(struct change *change, struct err *err)
                               wishes[i].kind == MIG_WISH_MODE && wishes[i].enabled;
         change->n_revealed += change->revealed[i];
     }
+    mig_hold_signals(true);
     if (r == 0)
         r = set_mode(change, change->revealed, true, err);
     if (r == 0)
@@ -443,12 +437,19 @@ static int reveal_profiles(struct change *change, struct err *err)
     return r;
 }
 
-/* After a refusal everything is to be as it was. */
+/* After a refusal everything is to be as it was. A GPU that hangs would keep us, too. */
 static void hide_profiles_again(struct change *change)
 {
     struct err err = {};
 
-    if (change->n_revealed > 0 && set_mode(change, change->revealed, false, &err) < 0)
+    if (change->n_revealed == 0)
+        return;
+    change->n_revealed = 0;
+    int r = change->site->hangs ? err_set(&err, ETIMEDOUT, "NVML does not answer")
+                                : mig_site_look(change->site, true, &err);
+    if (r == 0)
+        r = set_mode(change, change->revealed, false, &err);
+    if (r < 0)
         fprintf(stderr, "warning: MIG mode stays on: %s\n", err.text);
 }
 
@@ -499,7 +500,6 @@ static int apply_now(struct change *change, struct err *err)
         fflush(stdout);
         remember(change, &outcome);
     }
-    mig_hold_signals(false);
     return r;
 }
 
@@ -556,7 +556,7 @@ static int refuse(const struct change *change)
 static int between_hooks(struct change *change, const char *const *variables, struct err *err)
 {
     struct arena *arena = &change->site->arena;
-    bool hidden = profiles_are_hidden(change);
+    bool hidden = must_reveal(change);
     int r = 0;
 
     if (hidden || changes_mode(change))
@@ -589,6 +589,9 @@ static int apply_with_hooks(struct change *change, struct err *err)
     if (r < 0)
         return r;
     r = between_hooks(change, variables, err);
+    if (r != 0) /* before the last hook lets others at the GPUs again */
+        hide_profiles_again(change);
+    mig_hold_signals(false);
     int last = mig_hooks_run(change->hooks, MIG_HOOK_APPLY_EXIT, variables, stderr, arena, &late);
     if (last < 0 && r == 0) {
         *err = late;
@@ -614,12 +617,16 @@ static int say_plan(const struct change *change, struct err *err)
     if (change->n_refused > 0)
         return refuse(change);
     r = check_pods(change, err);
-    return r < 0 ? r : change->n_steps > 0 ? MIG_EXIT_DIFFERS : 0;
+    if (r < 0 || change->n_steps == 0)
+        return r;
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return err_set(err, EIO, "cannot write the plan to standard output");
+    return MIG_EXIT_DIFFERS;
 }
 
 static int act_on_look(struct change *change, struct err *err)
 {
-    bool hidden = profiles_are_hidden(change);
+    bool hidden = must_reveal(change);
     int r = 0;
 
     if (hidden && change->hooks) /* they come before the mode */
@@ -648,6 +655,7 @@ static int act(struct change *change, struct err *err)
         r = act_on_look(change, err);
     if (r != 0)
         hide_profiles_again(change);
+    mig_hold_signals(false);
     return r;
 }
 
@@ -656,9 +664,7 @@ int mig_change(struct mig_site *site, const struct mig_request *request, struct 
     auto_(change_done) struct change change = CHANGE_INIT(site, request);
 
     if (text_equal(request->command, "plan") || request->dry_run) {
-        if (mig_site_is_changing(site))
-            fputs("note: a change is under way or was interrupted; `apply` finishes it first\n",
-                  stderr);
+        mig_warn_of_change(site);
         int r = make_plans(&change, err);
         return r < 0 ? r : say_plan(&change, err);
     }

@@ -2,10 +2,8 @@
  * tranche mig assert, export, checkpoint and generate-config: what a node is, as files.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "cli/verb_mig.h"
 #include "share/mig_wish.h"
 
@@ -18,7 +16,7 @@ static int write_document(const struct mig_request *request, const struct buf *t
     if (text->failed)
         return err_no_memory(err);
     if (request->file && !text_equal(request->file, "-"))
-        return file_replace(AT_FDCWD, request->file, buf_span(text), 0644, err);
+        return mig_file_write(request->file, buf_span(text), 0644, err);
     fwrite(buf_text(text), 1, text->len, stdout);
     if (text->len > 0 && text->ptr[text->len - 1] != '\n')
         putchar('\n');
@@ -58,26 +56,37 @@ int mig_generate(struct mig_site *site, const struct mig_request *request, struc
     return r < 0 ? r : write_document(request, &text, err);
 }
 
-/* Without a file where `tranche mig restore` looks by itself. */
+/* Where `tranche mig restore` looks by itself. Under the lock, or the middle of another's change
+ * would be noted after its end. */
+static int note_layout(struct mig_site *site, struct err *err)
+{
+    auto_(mig_lock_done) struct mig_lock lock = MIG_LOCK_NONE;
+
+    int r = mig_lock_take(site->state_dir, &lock, err);
+    if (r == 0)
+        r = mig_site_look(site, false, err);
+    if (r == 0)
+        r = mig_site_remember(site, err);
+    if (r == 0)
+        printf("%s/" MIG_LAST_CHECKPOINT "\n", site->state_dir);
+    return r;
+}
+
 int mig_checkpoint(struct mig_site *site, const struct mig_request *request, struct err *err)
 {
     auto_(buf_done) struct buf text = BUF_MAX(MAX_DOCUMENT_BYTES);
     const char *path = request->file ? request->file : request->name;
 
+    mig_warn_of_change(site);
+    if (!path)
+        return note_layout(site, err);
     int r = mig_site_look(site, false, err);
-    if (r < 0)
-        return r;
-    if (!path) {
-        r = mig_site_remember(site, err);
-        if (r == 0)
-            printf("%s/" MIG_LAST_CHECKPOINT "\n", site->state_dir);
-        return r;
-    }
-    r = mig_checkpoint_write(site->node, &text, err);
+    if (r == 0)
+        r = mig_checkpoint_write(site->node, &text, err);
     if (r < 0)
         return r;
     if (!text_equal(path, "-"))
-        return file_replace(AT_FDCWD, path, buf_span(&text), 0600, err);
+        return mig_file_write(path, buf_span(&text), 0600, err);
     puts(buf_text(&text));
     return 0;
 }

@@ -132,9 +132,7 @@ int mig_list(struct mig_site *site, const struct mig_request *request, struct er
         return r;
     if (site->pods == MIG_PODS_UNKNOWN)
         fprintf(stderr, "warning: which pods hold what is not known: %s\n", site->pods_problem);
-    if (mig_site_is_changing(site))
-        fputs("note: a change is under way or was interrupted; `tranche mig recover` finishes it\n",
-              stderr);
+    mig_warn_of_change(site);
     if (request->format == OUTPUT_TEXT)
         return print_text(site, &choice, request->wide, err);
     auto_(json_decrefp) json_t *json = list_json(site, &choice);

@@ -255,13 +255,12 @@ bool mig_hides_profiles(const struct mig_gpu *gpu)
     return gpu->capable && !gpu->enabled && !gpu->problem && gpu->n_profiles == 0;
 }
 
-static bool profiles_are_hidden(const struct mig_node *node)
+bool mig_node_hides_profiles(const struct mig_node *node)
 {
-    bool hidden = false;
-
     for (size_t i = 0; i < node->n_gpus; i++)
-        hidden = hidden || mig_hides_profiles(&node->gpus[i]);
-    return hidden;
+        if (mig_hides_profiles(&node->gpus[i]))
+            return true;
+    return false;
 }
 
 static int wishes_of_config(struct mig_site *site, const struct mig_request *request,
@@ -274,7 +273,7 @@ static int wishes_of_config(struct mig_site *site, const struct mig_request *req
     int r = mig_wanted_config(site, request, choice, &config, err);
     if (r == 0)
         r = mig_wishes_make(config, site->node, MIG_STRICT, scope, &site->arena, &wishes, err);
-    if (r == -ENOENT && profiles_are_hidden(site->node))
+    if (r == -ENOENT && mig_node_hides_profiles(site->node))
         return err_set(err, ENOENT, "%.400s; `apply` turns it on and plans then", err->text);
     if (r < 0)
         return r;
@@ -287,41 +286,18 @@ static int wishes_of_config(struct mig_site *site, const struct mig_request *req
 
 /* ---- a checkpoint ---- */
 
-static const struct mig_checkpoint_gpu *find(const struct mig_checkpoint *checkpoint,
-                                             const char *uuid)
-{
-    for (size_t i = 0; i < checkpoint->n_gpus; i++)
-        if (text_equal(checkpoint->gpus[i].uuid, uuid))
-            return &checkpoint->gpus[i];
-    return NULL;
-}
-
-static int check_uuids(const struct mig_checkpoint *checkpoint, const struct mig_node *node,
-                       const char *path, struct err *err)
-{
-    for (size_t i = 0; i < checkpoint->n_gpus; i++) {
-        bool found = false;
-
-        for (size_t k = 0; k < node->n_gpus; k++)
-            found = found || text_equal(checkpoint->gpus[i].uuid, node->gpus[k].uuid);
-        if (!found)
-            return err_set(err, ENODEV, "%s is about %s, which this node does not have", path,
-                           checkpoint->gpus[i].uuid);
-    }
-    return 0;
-}
-
 static int wishes_of_checkpoint(struct mig_site *site, const struct mig_request *request,
                                 struct mig_wish **ret, struct err *err)
 {
+    enum mig_scope scope = request->mode_only ? MIG_SCOPE_MODE_ONLY : MIG_SCOPE_ALL;
     const char *path = request->file ? request->file : request->name;
     struct mig_checkpoint *checkpoint;
+    struct err why = {};
     struct span text;
 
     if (!path)
         path = arena_printf(&site->arena, "%s/" MIG_LAST_CHECKPOINT, site->state_dir);
-    struct mig_wish *wishes = arena_new_array(&site->arena, struct mig_wish, MIG_MAX_GPUS);
-    if (!path || !wishes)
+    if (!path)
         return err_no_memory(err);
     int r = mig_file_read(site, path, MIB(4), &text, err);
     if (r == -ENOENT && !request->file && !request->name)
@@ -330,19 +306,13 @@ static int wishes_of_checkpoint(struct mig_site *site, const struct mig_request 
                        path);
     if (r == 0)
         r = mig_checkpoint_parse(text, path, &site->arena, &checkpoint, err);
-    if (r == 0)
-        r = check_uuids(checkpoint, site->node, path, err);
-    for (size_t i = 0; r == 0 && i < site->node->n_gpus; i++) {
-        const struct mig_checkpoint_gpu *gpu = find(checkpoint, site->node->gpus[i].uuid);
-
-        if (gpu && request->mode_only)
-            wishes[i] = (struct mig_wish){ .kind = MIG_WISH_MODE, .enabled = gpu->layout.enabled };
-        else if (gpu)
-            wishes[i] = (struct mig_wish){ .kind = MIG_WISH_LAYOUT, .layout = &gpu->layout };
-    }
-    if (r == 0)
-        *ret = wishes;
-    return r;
+    if (r < 0)
+        return r;
+    r = mig_wishes_of_checkpoint(checkpoint, site->node, scope, &site->arena, ret, &why);
+    return r == -ENODEV ? err_set(err, ENODEV, "%s is about %s, which this node does not have", path,
+                                  why.text)
+           : r < 0      ? err_no_memory(err)
+                        : 0;
 }
 
 int mig_wanted(struct mig_site *site, const struct mig_request *request,

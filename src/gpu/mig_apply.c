@@ -377,7 +377,7 @@ static const struct mig_gpu *find_gpu(const struct mig_node *node,
     return NULL;
 }
 
-/* 1: there is a plan; 0: this GPU is left alone, as ret_note says. */
+/* 1: there is a plan; 0: this GPU is left alone, as the outcome's note says. */
 static int plan_gpu(struct change *change, const struct mig_node *node,
                     const struct mig_journal_gpu *target, enum side side, struct arena *scratch,
                     struct mig_gpu_plan *ret, struct err *err)
@@ -691,6 +691,8 @@ int mig_recover(struct nvml *nvml, const struct mig_apply_options *options, stru
     struct err why = {};
 
     *ret = (struct mig_outcome){};
+    if (change.dir < 0 && errno != ENOENT)
+        return err_set(err, errno, "%s: cannot open: %s", options->state_dir, strerror(errno));
     if (change.dir < 0 || !mig_journal_exists(change.dir)) {
         if (change.dir >= 0 && options->lock)
             mig_journal_clear_away(change.dir);

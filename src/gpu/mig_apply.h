@@ -74,7 +74,8 @@ struct mig_apply_options {
      * a call then.
      */
     int (*reset)(void *user, const char *const *bus_ids, size_t n, struct err *err);
-    /* Called after each step that was done, also while undoing; may be NULL. */
+    /* Called after each step that was done, the i-th (from 1) of n on its GPU, also while undoing;
+     * may be NULL. */
     void (*progress)(void *user, const struct mig_gpu *gpu, const struct mig_step *step, size_t i,
                      size_t n);
     void *user;

@@ -56,7 +56,7 @@ struct mig_step_done {
 [[nodiscard]] int mig_worker_step(struct mig_worker *worker, const struct mig_step *step,
                                   struct mig_step_done *ret, struct err *err);
 
-/* Whether MIG mode is, or will be after a reset, what it should be. 1: it is; 0: it waits. */
+/* Whether MIG mode is on, and whether it will be after a reset. */
 [[nodiscard]] int mig_worker_mode(struct mig_worker *worker, bool *ret_current, bool *ret_pending,
                                   struct err *err);
 [[nodiscard]] int mig_worker_set_mode(struct mig_worker *worker, bool enabled, bool *ret_waits,

@@ -238,6 +238,16 @@ void nvml_shutdown(struct nvml *nvml)
     nvml_unref(nvml);
 }
 
+unsigned nvml_major(const struct nvml *nvml)
+{
+    char version[NVML_STRING_SIZE] = "";
+
+    if (nvml->nvml_version(version, sizeof(version)) != NVML_SUCCESS)
+        return 0;
+    version[sizeof(version) - 1] = '\0';
+    return (unsigned)strtoul(version, NULL, 10);
+}
+
 void nvml_pause(struct nvml *nvml)
 {
     pthread_mutex_lock(&nvml->lock);

@@ -36,6 +36,10 @@ const char *nvml_path(const struct nvml *nvml);
 [[nodiscard]] int nvml_init(struct nvml *nvml, struct err *err);
 void nvml_shutdown(struct nvml *nvml);
 
+/* Once initialised: 12 of NVML 12.570.124.06; 0 where it does not tell. Before 11, that is R450,
+ * it knows nothing of MIG. */
+unsigned nvml_major(const struct nvml *nvml);
+
 /* Ends NVML's session for a while, as for a reset of a GPU, which an open session refuses; the
  * users stay counted. No other thread may be in a call, and nobody calls anything before
  * nvml_resume. All handles are void afterwards. Resuming fails as nvml_init does. */

@@ -361,3 +361,36 @@ int mig_wishes_make(const struct mig_config *config, const struct mig_node *node
         *ret = wishes;
     return r;
 }
+
+/* ---- a checkpoint ---- */
+
+static const struct mig_gpu *find_gpu(const struct mig_node *node, const char *uuid)
+{
+    for (size_t i = 0; i < node->n_gpus; i++)
+        if (text_equal(node->gpus[i].uuid, uuid))
+            return &node->gpus[i];
+    return NULL;
+}
+
+int mig_wishes_of_checkpoint(const struct mig_checkpoint *checkpoint, const struct mig_node *node,
+                             enum mig_scope scope, struct arena *arena, struct mig_wish **ret,
+                             struct err *err)
+{
+    struct mig_wish *wishes = arena_new_array(arena, struct mig_wish, MAX(node->n_gpus, 1));
+
+    if (!wishes)
+        return err_no_memory(err);
+    for (size_t i = 0; i < checkpoint->n_gpus; i++) {
+        const struct mig_layout *layout = &checkpoint->gpus[i].layout;
+        const struct mig_gpu *gpu = find_gpu(node, checkpoint->gpus[i].uuid);
+
+        if (!gpu)
+            return err_set(err, ENODEV, "%s", checkpoint->gpus[i].uuid);
+        wishes[gpu - node->gpus] =
+            scope == MIG_SCOPE_MODE_ONLY
+                ? (struct mig_wish){ .kind = MIG_WISH_MODE, .enabled = layout->enabled }
+                : (struct mig_wish){ .kind = MIG_WISH_LAYOUT, .layout = layout };
+    }
+    *ret = wishes;
+    return 0;
+}

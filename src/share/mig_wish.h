@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "base/err.h"
 #include "share/mig_config.h"
+#include "share/mig_documents.h"
 #include "share/mig_geometry.h"
 #include "share/mig_plan.h"
 
@@ -37,8 +38,9 @@ struct mig_wishes {
  *     -ENODEV   an index that is not there, or no GPU at all matches (strict)
  *     -ENOENT   a profile that no GPU knows of those that the entry is about (strict)
  *     -ENOTSUP  a list of indices wants MIG on a GPU without, in both manners; `devices: all`
- * passes such a GPU over, unless none is left (strict) -EINVAL   two entries disagree about a GPU's
- * mode; too many profiles -ENOMEM
+ *               passes such a GPU over, unless none is left (strict)
+ *     -EINVAL   two entries disagree about a GPU's mode; too many profiles
+ *     -ENOMEM
  *
  * Counts of 0 are no wish, and 1c.1g.5gb is 1g.5gb. Whether what is wanted fits, and whether each
  * single GPU knows it, is the planner's question. A GPU that cannot be read is wished for as if it
@@ -47,6 +49,13 @@ struct mig_wishes {
 [[nodiscard]] int mig_wishes_make(const struct mig_config *config, const struct mig_node *node,
                                   enum mig_manners manners, enum mig_scope scope,
                                   struct arena *arena, struct mig_wishes *ret, struct err *err);
+
+/* What a checkpoint wants of each GPU of the node; of those that it does not name, nothing. -ENODEV
+ * with the UUID, and nothing else, of a GPU that the node does not have; -ENOMEM. */
+[[nodiscard]] int mig_wishes_of_checkpoint(const struct mig_checkpoint *checkpoint,
+                                           const struct mig_node *node, enum mig_scope scope,
+                                           struct arena *arena, struct mig_wish **ret,
+                                           struct err *err);
 
 enum mig_assertion {
     MIG_ASSERT_NVIDIAS, /* every GPU of the node must match the configuration (spec/mig §4.4) */

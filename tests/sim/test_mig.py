@@ -6,6 +6,7 @@ what `tranche mig` does. What a GPU looks like is asked of the simulator, not of
 
 usage: test_mig.py TRANCHE
 """
+import ctypes
 import json
 import os
 import re
@@ -24,6 +25,9 @@ PARTED = os.path.join(TMP, "nvidia-mig-parted")
 os.symlink(TRANCHE, PARTED)
 
 SEVEN = {"1g.10gb": 7}
+# Registers of a GA100 board, and what Linux calls the right to pass over a file's mode.
+MODE, BOOT, WANTED = 0x1404, 0x118234, 0x118f78
+PR_CAPBSET_READ, PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 23, 24, 1
 MIXED = {"1g.10gb": 2, "2g.20gb": 1, "3g.40gb": 1}
 
 
@@ -53,6 +57,7 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(dir=TMP)
         self.node = os.path.join(self.dir, "node")
+        self.before_exec = None
 
     def tearDown(self):
         shutil.rmtree(self.dir)
@@ -62,7 +67,7 @@ class Case(unittest.TestCase):
                  if not k.startswith(("NVIDIA_", "MIG_", "LD_LIBRARY_PATH", "TRANCHE_SIM"))}
         clean.update({"TRANCHE_SIM": self.node, "TZ": "UTC"}, **(env or {}))
         return Done(args, subprocess.run(args, capture_output=True, text=True, timeout=60, env=clean,
-                                         input=stdin or "", cwd=self.dir))
+                                         input=stdin or "", cwd=self.dir, preexec_fn=self.before_exec))
 
     def sim(self, *args):
         done = self.run_program(TRANCHE, "sim", *args)
@@ -655,15 +660,212 @@ class Vectors(Case):
         done = self.parted("apply", "-m", "-f", config, "-k", hooks)
         self.assertEqual(done.out, "MIG configuration applied successfully\n")
 
+    def bare(self, gpus):
+        """A node without a driver whose boards show their registers."""
+        self.create(gpus)
+        self.sim("set", "node", "driver-loaded=off", "pci-registers=on")
+
+    def pci(self, gpu, name):
+        """The path of a file of the GPU's PCI device."""
+        devices = os.path.join(self.node, "root/sys/bus/pci/devices")
+        return os.path.join(devices, sorted(os.listdir(devices))[gpu], name)
+
+    def register(self, gpu, at, value=None):
+        """Reads it, or writes it as the hardware would."""
+        with open(self.pci(gpu, "resource0"), "rb" if value is None else "r+b") as file:
+            file.seek(at)
+            if value is None:
+                return struct.unpack("<I", file.read(4))[0]
+            file.write(struct.pack("<I", value))
+            return value
+
+    def registers(self, gpu):
+        with open(self.pci(gpu, "resource0"), "rb") as file:
+            return file.read()
+
+    def was_reset(self, gpu):
+        """Whether that was asked for since the last time; if so, what was wanted is in force."""
+        path = self.pci(gpu, "reset")
+        os.chmod(path, 0o600)
+        with open(path, encoding="ascii") as file:
+            asked = file.read()
+        os.truncate(path, 0)
+        self.assertIn(asked, ("", "1"))
+        if asked and self.register(gpu, WANTED) & 0x8000:
+            self.register(gpu, MODE, self.register(gpu, MODE) & ~0x8000 | (self.register(gpu, WANTED) & 0x4000) << 1)
+        return asked == "1"
+
+    def modes(self, enabled=True, devices="all", **more):
+        return self.config(entry(devices, enabled, {} if enabled else None), **more)
+
     def test_t35_without_the_kernel_module(self):
-        self.create("a100-40gb")
-        self.sim("set", "node", "driver-loaded=off")
-        config = self.config(entry(counts={}))
-        done = self.parted("apply", "--mode-only", "-f", config, status=1)
+        self.bare("a100-40gb")
+        self.register(0, WANTED, 0x12340001)
+        self.register(0, MODE, 0x00000410)
+        on, off = self.modes(), self.write(document(off=[entry(enabled=False)]), "off.yaml")
+        self.parted("assert", "-m", "-f", on, status=1)
+        done = self.parted("apply", "--mode-only", "-f", on)
+        self.assertEqual(done.out, "MIG configuration applied successfully\n")
+        self.assertEqual(done.err, "")
+        self.assertEqual(self.register(0, WANTED), 0x1234c001)
+        self.assertEqual(self.register(0, MODE), 0x00000410)
+        self.parted("assert", "-m", "-f", on, status=1)
+        self.assertTrue(self.was_reset(0))
+        self.assertEqual(self.parted("assert", "-m", "-f", on).out,
+                         "Selected MIG mode settings from configuration currently applied\n")
+        before = self.registers(0)
+        self.parted("apply", "-m", "-f", on)
+        self.assertFalse(self.was_reset(0))
+        self.assertEqual(self.registers(0), before)
+        self.parted("assert", "-m", "-f", off, status=1)
+        self.parted("apply", "-m", "-f", off)
+        self.assertEqual(self.register(0, WANTED), 0x12348001)
+        self.assertTrue(self.was_reset(0))
+        self.parted("assert", "-m", "-f", off)
+
+    def test_t35_a_mode_may_wait_for_its_reset(self):
+        self.bare("a100-40gb")
+        on, off = self.modes(), self.write(document(off=[entry(enabled=False)]), "off.yaml")
+        self.parted("apply", "-ms", "-f", on)
+        self.assertEqual(self.register(0, WANTED), 0xc000)
+        self.assertFalse(self.was_reset(0))
+        self.parted("apply", "-m", "-f", off)
+        self.assertEqual(self.register(0, WANTED), 0xc000, "what waits is not looked at, as upstream")
+        self.parted("apply", "-m", "-f", on)
+        self.assertTrue(self.was_reset(0))
+        self.parted("assert", "-m", "-f", on)
+
+    def test_t35_only_gpus_that_wait_are_reset(self):
+        self.bare("3xa100-40gb")
+        self.register(1, MODE, 0x8000)
+        self.parted("apply", "-m", "-f", self.modes(devices=[0, 1]))
+        self.assertEqual([self.register(i, WANTED) for i in range(3)], [0xc000, 0, 0])
+        self.assertEqual([self.was_reset(i) for i in range(3)], [True, False, False])
+
+    def test_t35_other_chips_are_never_written(self):
+        self.bare("2xh100-80gb,t4")
+        before = [self.registers(i) for i in range(3)]
+        done = self.parted("apply", "-m", "-f", self.modes())
+        self.assertEqual(done.out, "MIG configuration applied successfully\n")
+        self.assertSays(done.err, "level=warning", "A100 and A30")
+        self.parted("assert", "-m", "-f", self.modes(), status=1)
+        self.parted("assert", "-m", "-f", self.modes(False))
+        done = self.parted("apply", "-m", "-f", self.modes(devices=[1]), status=1)
+        self.assertSays(done.err, "cannot set MIG mode on non MIG-capable GPU: GPU 1 is a 10de:2330 board")
+        self.assertEqual([self.registers(i) for i in range(3)], before)
+        self.assertEqual([self.was_reset(i) for i in range(3)], [False] * 3)
+
+    def test_t35_two_kinds_on_one_node(self):
+        self.bare("a100-40gb,h100-80gb,a30-24gb")
+        before = self.registers(1)
+        self.parted("apply", "-m", "-f", self.modes())
+        self.assertEqual([self.register(i, WANTED) for i in (0, 2)], [0xc000, 0xc000])
+        self.assertEqual([self.was_reset(i) for i in range(3)], [True, False, True])
+        self.assertEqual(self.registers(1), before)
+        a100 = self.config(entry(enabled=False, device_filter="0x20B010DE"))
+        self.parted("apply", "-m", "-f", a100)
+        self.assertEqual([self.register(i, WANTED) for i in (0, 2)], [0x8000, 0xc000])
+        self.assertEqual([self.was_reset(i) for i in range(3)], [True, False, False])
+
+    def nothing_is_written(self, *words, devices="all"):
+        """And the words say why."""
+        before = {i: self.registers(i) for i in range(2) if os.path.exists(self.pci(i, "resource0"))}
+        done = self.parted("apply", "-m", "-f", self.modes(devices=devices), status=1)
+        self.assertFatal(done, "Error applying MIG configuration with hooks: GPU 1 ")
+        self.assertSays(done.err, *words)
+        self.assertEqual(len(done.err.splitlines()), 1, done.err)
+        self.assertEqual({i: self.registers(i) for i in before}, before)
+        for i in range(2):
+            if os.path.exists(self.pci(i, "reset")):
+                self.assertFalse(self.was_reset(i))
+
+    def test_t35_a_board_that_never_boots(self):
+        self.bare("2xa100-40gb")
+        self.register(1, BOOT, 0x1ff)
+        self.nothing_is_written("has not finished booting")
+        self.parted("assert", "-m", "-f", self.modes(), status=1)
+        self.parted("apply", "-m", "-f", self.modes(devices=[0]))
+        self.assertTrue(self.was_reset(0))
+
+    def test_t35_files_that_are_missing(self):
+        self.bare("2xa100-40gb")
+        os.truncate(self.pci(1, "resource0"), 0x118f78)
+        self.nothing_is_written("resource0 has only 1150840 of the ")
+        os.unlink(self.pci(1, "resource0"))
+        self.nothing_is_written("has no file resource0")
+        self.sim("set", "node", "pci-registers=off")
+        self.sim("set", "node", "pci-registers=on")
+        os.unlink(self.pci(1, "reset"))
+        self.nothing_is_written("has no file reset")
+        self.parted("apply", "-ms", "-f", self.modes())
+        self.assertEqual([self.register(i, WANTED) for i in range(2)], [0xc000] * 2)
+
+    def test_t35_registers_that_cannot_be_written(self):
+        self.bare("2xa100-40gb")
+        os.chmod(self.pci(1, "resource0"), 0o400)
+        libc = ctypes.CDLL(None)
+        if os.geteuid() == 0 and libc.prctl(PR_CAPBSET_READ, CAP_DAC_OVERRIDE, 0, 0, 0) == 1:
+            def drop():
+                libc.prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+            self.before_exec = drop
+        self.nothing_is_written("cannot open resource0 for writing: Permission denied")
+        self.register(0, MODE, 0x8000)
+        self.parted("assert", "-m", "-f", self.modes(devices=[0]))
+        self.parted("assert", "-m", "-f", self.modes(False, devices=[1]))
+        self.parted("apply", "-m", "-f", self.modes(False, devices=[1]))
+
+    def test_t35_a_board_that_another_driver_has(self):
+        self.bare("2xa100-40gb")
+        os.symlink("../../../../bus/pci/drivers/vfio-pci", self.pci(1, "driver"))
+        self.nothing_is_written("the driver vfio-pci has it")
+
+    def test_t35_hooks_come_before_the_mode(self):
+        self.bare("a100-40gb")
+        log = os.path.join(self.dir, "log")
+        hooks = self.write(json.dumps({"version": "v1", "hooks": {
+            point: [{"command": "/bin/sh", "args": ["-c", f"echo {point} >> {log}"]}]
+            for point in ("apply-start", "pre-apply-mode", "pre-apply-config", "apply-exit")}}), "hooks.yaml")
+        for _ in range(2):
+            self.parted("apply", "-m", "-f", self.modes(), "-k", hooks)
+            self.was_reset(0)
+        with open(log, encoding="utf-8") as file:
+            self.assertEqual(file.read().split(), ["apply-start", "pre-apply-mode", "apply-exit"] +
+                             ["apply-start", "apply-exit"])
+
+    def test_t35_devices_need_the_driver(self):
+        self.bare("a100-40gb")
+        before = self.registers(0)
+        config = self.config(entry(counts={"1g.5gb": 7}))
+        why = "nvidia module not loaded"
+        done = self.parted("apply", "-f", config, status=1)
+        self.assertFatal(done, f"Error applying MIG configuration with hooks: error creating MIG config Manager: {why}")
+        self.assertFatal(self.parted("export", status=1), f"Error creating MIG Config Manager: {why}")
+        self.parted("assert", "-f", config, status=1)
+        self.assertSays(self.parted("checkpoint", "-f", "c.json", status=1).err, "the nvidia module is not loaded",
+                        "Error initializing NVML: Driver Not Loaded")
+        self.assertSays(self.mig("apply", "-m", "all-enabled", status=1).err, "Driver Not Loaded")
+        self.assertEqual(self.registers(0), before)
+        self.assertFalse(self.was_reset(0))
+
+    def test_t35_a_driver_from_before_mig(self):
+        self.sim("create", "--gpus", "a100-40gb", "--driver", "440.118.02", "--cuda", "10.2")
+        self.sim("set", "node", "pci-registers=on")
+        self.assertFatal(self.parted("export", status=1), "Error creating MIG Config Manager: NVML version "
+                                                          "unsupported for performing MIG operations")
+        done = self.parted("apply", "-m", "-f", self.modes(), status=1)
+        self.assertSays(done.err, "the driver nvidia has it")
+        os.unlink(self.pci(0, "driver"))
+        self.parted("apply", "-m", "-f", self.modes())
+        self.assertTrue(self.was_reset(0))
+        self.parted("assert", "-m", "-f", self.modes())
+
+    def test_t35_a_kernel_that_does_not_list_its_modules(self):
+        self.bare("a100-40gb")
+        os.unlink(os.path.join(self.node, "root/proc/modules"))
+        done = self.parted("apply", "--mode-only", "-f", self.modes(), status=1)
         self.assertFatal(done, "Error applying MIG configuration with hooks: error initializing NVML: "
                                "Driver Not Loaded")
-        self.assertSays(done.err, "the nvidia module is not loaded")
-        self.assertSays(self.mig("apply", "-m", "all-enabled", status=1).err, "Driver Not Loaded")
+        self.assertEqual(self.register(0, WANTED), 0)
 
     def test_t36_filters_that_are_none(self):
         for text in ("0x2330", "foo"):
