@@ -203,7 +203,8 @@ static void gpus_are_nvidias_by_address_without_virtual_functions(void **state)
     auto_(site_done) struct site site;
 
     setup(&site);
-    put_gpu(&site, "0001:00:00.0", GA100, "0x030000\n");
+    put_gpu(&site, "2000:00:00.0", GA100, "0x030000\n");
+    put_gpu(&site, "10000:01:00.0", GA100, "0x030200\n"); /* behind a volume controller */
     put_gpu(&site, "0000:43:00.0", GA100, "0x030200\n");
     put_gpu(&site, "0000:1b:00.0", GH100, "0x030200\n");
     put_gpu(&site, "0000:1b:00.1", GA100, "0x040300\n"); /* its sound */
@@ -211,14 +212,15 @@ static void gpus_are_nvidias_by_address_without_virtual_functions(void **state)
     put(&site, "0000:43:00.4", "physfn", "");
     put_gpu(&site, "0000:01:00.0", GA100, "0x030000\n");
     put(&site, "0000:01:00.0", "vendor", "0x1a03\n");
-    set_register(&site, "0001:00:00.0", AT_MODE, MODE_ON);
+    set_register(&site, "2000:00:00.0", AT_MODE, MODE_ON);
     set_register(&site, "0000:43:00.0", AT_WANTED, WANTED_ON);
 
     const struct mig_node *node = look(&site);
-    assert_int_equal(node->n_gpus, 3);
+    assert_int_equal(node->n_gpus, 4);
     assert_string_equal(node->gpus[0].bus_id, "0000:1b:00.0");
     assert_string_equal(node->gpus[1].bus_id, "0000:43:00.0");
-    assert_string_equal(node->gpus[2].bus_id, "0001:00:00.0");
+    assert_string_equal(node->gpus[2].bus_id, "2000:00:00.0");
+    assert_string_equal(node->gpus[3].bus_id, "10000:01:00.0");
     assert_false(node->gpus[0].capable);
     assert_true(node->gpus[1].capable && !node->gpus[1].enabled && node->gpus[1].pending);
     assert_true(node->gpus[2].capable && node->gpus[2].enabled && node->gpus[2].pending);
