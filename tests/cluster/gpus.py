@@ -93,12 +93,23 @@ def load_images(ring: Ring) -> None:
 
 
 def wait_until_nothing_is_offered(ring: Ring) -> None:
-    # A Deployment that is deleted leaves its pods to the garbage collector, which takes its time.
-    if ring.pods():
-        ring.kubectl("delete", "pods", "--all", "--grace-period=1")
+    clear_pods(ring)
     path = f"/api/v1/namespaces/{NAMESPACE}/pods"
     ring.wait_for("the last agent to leave", lambda: not ring.api.get(path)["items"])
     ring.wait_for("the kubelet to notice", lambda: not any(offered(ring).values()))
+
+
+def clear_pods(ring: Ring) -> None:
+    """A Deployment that is deleted leaves its pods to the garbage collector, and a bash that is the first
+    process of a container does not heed SIGTERM: half a minute, in which they keep their devices."""
+    if not ring.pods():
+        return
+    ring.kubectl("delete", "pods", "--all", "--wait=false")
+    for pod in ring.pods():
+        for status in pod["status"].get("containerStatuses", []):
+            name = status.get("containerID", "").removeprefix("containerd://")
+            ring.node.ctr("tasks", "kill", "-s", "SIGKILL", name, check=False)
+    ring.wait_for("the last test's pods to be gone", lambda: not ring.pods())
 
 
 def make_gpus(ring: Ring, setting: Setting) -> None:
