@@ -21,17 +21,12 @@ struct load {
 static int read_file(struct load *load, struct span text, struct err *err)
 {
     static const struct yaml_limits limits = { .bytes = CONFIG_MAX_FILE_BYTES };
-    struct yaml_fault fault = {};
-    struct value *root = NULL;
-    int r = yaml_read(text, &limits, load->arena, &root, &fault);
+    struct value *root;
+    int r = findings_read_yaml(&load->findings, text, &limits, &root, err);
 
-    if (r == -ENOMEM)
-        return err_no_memory(err);
-    if (r < 0)
-        finding_add(&load->findings, FINDING_SYNTAX, fault.place, NULL, "%s", fault.text);
-    else
+    if (root)
         config_file_read(&load->findings, root, &load->settings, &load->sharing_file);
-    return findings_failed(&load->findings, err);
+    return r < 0 ? r : findings_failed(&load->findings, err);
 }
 
 /* ---- the sentence ---- */
@@ -61,17 +56,10 @@ static const char *sentence_prefix(enum finding_kind kind, enum program program)
 
 static int first_error(struct load *load, const char *name, struct err *err)
 {
-    const struct finding *finding = findings_first_error(&load->findings);
+    enum finding_kind kind;
+    int r = findings_verdict(&load->findings, name, &kind, err);
 
-    if (load->findings.failed)
-        return err_no_memory(err);
-    if (!finding)
-        return 0;
-    const char *sentence = finding_sentence(load->arena, finding, name);
-    if (!sentence)
-        return err_no_memory(err);
-    err_set(err, EINVAL, "%s", sentence);
-    return err_wrap(err, -EINVAL, "%s", sentence_prefix(finding->kind, load->input->program));
+    return r == -EINVAL ? err_wrap(err, r, "%s", sentence_prefix(kind, load->input->program)) : r;
 }
 
 static int hand_out_warnings(const struct load *load, struct config_warnings *ret, struct err *err)

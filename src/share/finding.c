@@ -79,7 +79,8 @@ void finding_add_mismatch(struct findings *findings, const struct value *value, 
     finding_add_text(findings, FINDING_ERROR, value->place, advice, text);
 }
 
-const struct finding *findings_first_error(const struct findings *findings)
+/* Of those of the highest kind the first. */
+static const struct finding *first_error(const struct findings *findings)
 {
     const struct finding *first = NULL;
 
@@ -108,6 +109,42 @@ char *finding_sentence(struct arena *arena, const struct finding *finding, const
         return arena_strdup(arena, words);
     return arena_printf(arena, "%s:%u:%u: %s", name, finding->place.line, finding->place.column,
                         words);
+}
+
+int findings_read_yaml(struct findings *findings, struct span text,
+                       const struct yaml_limits *limits, struct value **ret, struct err *err)
+{
+    struct yaml_fault fault = {};
+
+    *ret = NULL;
+    int r = yaml_read(text, limits, findings->arena, ret, &fault);
+    if (r == -ENOMEM)
+        return err_no_memory(err);
+    if (r < 0)
+        finding_add(findings, FINDING_SYNTAX, fault.place, NULL, "%s", fault.text);
+    return 0;
+}
+
+int findings_verdict(const struct findings *findings, const char *name,
+                     enum finding_kind *ret_kind, struct err *err)
+{
+    const struct finding *finding = first_error(findings);
+
+    if (findings->failed)
+        return err_no_memory(err);
+    if (!finding)
+        return 0;
+    const char *sentence = finding_sentence(findings->arena, finding, name);
+    if (!sentence)
+        return err_no_memory(err);
+    *ret_kind = finding->kind;
+    return err_set(err, EINVAL, "%s", sentence);
+}
+
+const char *finding_go_context(enum finding_kind kind)
+{
+    return kind == FINDING_SYNTAX ? "error converting YAML to JSON: yaml"
+                                  : "error unmarshaling JSON: while decoding JSON";
 }
 
 /* An insertion sort: stable, and there are a few hundred at most, mostly in order. */

@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "codec/value.h"
+#include "codec/yaml.h"
 
 enum {
     FINDINGS_MAX_ERRORS = 200, /* nobody reads on; a hostile file could have a million */
@@ -67,9 +68,6 @@ void finding_add_text(struct findings *findings, enum finding_kind kind, struct 
 void finding_add_mismatch(struct findings *findings, const struct value *value, const char *type,
                           const char *advice);
 
-/* The error that stops a load: of those of the highest kind the first; NULL when there is none. */
-const struct finding *findings_first_error(const struct findings *findings);
-
 /* `text; advice`, and the same behind `name:line:col: ` where there is a place. NULL without
  * memory. */
 [[nodiscard]] char *finding_words(struct arena *arena, const struct finding *finding);
@@ -81,6 +79,17 @@ void findings_sort(struct findings *findings);
 
 /* -ENOMEM when an allocation failed on the way. */
 [[nodiscard]] int findings_failed(const struct findings *findings, struct err *err);
+
+/* Reads YAML into the findings' arena. *ret is NULL where it is none, which is noted. -ENOMEM. */
+[[nodiscard]] int findings_read_yaml(struct findings *findings, struct span text,
+                                     const struct yaml_limits *limits, struct value **ret,
+                                     struct err *err);
+
+/* 0 when nothing stops a load; -EINVAL with the sentence of what does, and its kind; -ENOMEM. */
+[[nodiscard]] int findings_verdict(const struct findings *findings, const char *name,
+                                   enum finding_kind *ret_kind, struct err *err);
+/* What upstream says before such a sentence: `error converting YAML to JSON: yaml` and the like. */
+const char *finding_go_context(enum finding_kind kind);
 
 /* ---- what many readers notice ---- */
 

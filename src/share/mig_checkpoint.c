@@ -300,8 +300,7 @@ static int read_text(struct span text, struct findings *findings, struct mig_che
                      struct err *err)
 {
     static const struct yaml_limits limits = { .bytes = MIG_CHECKPOINT_MAX_BYTES };
-    struct yaml_fault fault = {};
-    struct value *root = NULL;
+    struct value *root;
     json_error_t error = {};
 
     if (text.len > MIG_CHECKPOINT_MAX_BYTES) {
@@ -318,15 +317,11 @@ static int read_text(struct span text, struct findings *findings, struct mig_che
         finding_add(findings, FINDING_SYNTAX, place, NULL, "%s", error.text);
         return findings_failed(findings, err);
     }
-    int r = yaml_read(text, &limits, findings->arena, &root, &fault);
-    if (r == -ENOMEM)
-        return err_no_memory(err);
-    if (r < 0)
-        finding_add(findings, FINDING_SYNTAX, fault.place, NULL, "%s", fault.text);
-    else
+    int r = findings_read_yaml(findings, text, &limits, &root, err);
+    if (root)
         read_state(findings, root, ret);
     findings_sort(findings); /* Go complains in order of the file */
-    return findings_failed(findings, err);
+    return r < 0 ? r : findings_failed(findings, err);
 }
 
 int mig_checkpoint_parse(struct span text, const char *name, struct arena *arena,
@@ -334,17 +329,16 @@ int mig_checkpoint_parse(struct span text, const char *name, struct arena *arena
 {
     struct findings findings = { .arena = arena };
     struct mig_checkpoint *checkpoint = arena_new(arena, struct mig_checkpoint);
+    enum finding_kind kind;
     int r = checkpoint ? read_text(text, &findings, checkpoint, err) : err_no_memory(err);
 
-    if (r < 0)
-        return r;
-    const struct finding *finding = findings_first_error(&findings);
-    if (!finding)
-        return *ret = checkpoint, 0;
-    const char *sentence = finding_sentence(arena, finding, name);
-    if (!sentence)
-        return err_no_memory(err);
-    return err_set(err, EINVAL, "error parsing checkpoint file: unmarshal error: %s", sentence);
+    if (r == 0)
+        r = findings_verdict(&findings, name, &kind, err);
+    if (r == -EINVAL)
+        return err_wrap(err, r, "error parsing checkpoint file: unmarshal error");
+    if (r == 0)
+        *ret = checkpoint;
+    return r;
 }
 
 int mig_checkpoint_check(struct span text, struct findings *findings, struct err *err)

@@ -493,17 +493,12 @@ static int read_text(struct span text, struct findings *findings, struct mig_con
                      struct err *err)
 {
     static const struct yaml_limits limits = { .bytes = MIG_CONFIG_MAX_FILE_BYTES };
-    struct yaml_fault fault = {};
-    struct value *root = NULL;
-    int r = yaml_read(text, &limits, findings->arena, &root, &fault);
+    struct value *root;
+    int r = findings_read_yaml(findings, text, &limits, &root, err);
 
-    if (r == -ENOMEM)
-        return err_no_memory(err);
-    if (r < 0)
-        finding_add(findings, FINDING_SYNTAX, fault.place, NULL, "%s", fault.text);
-    else
+    if (root)
         mig_config_read(findings, root, ret);
-    return findings_failed(findings, err);
+    return r < 0 ? r : findings_failed(findings, err);
 }
 
 static int name_file(struct mig_config_file *file, const char *name, struct arena *arena,
@@ -521,23 +516,19 @@ int mig_config_parse(struct span text, const char *name, struct arena *arena,
 {
     struct findings findings = { .arena = arena };
     struct mig_config_file *file = arena_new(arena, struct mig_config_file);
+    enum finding_kind kind;
     int r = file ? read_text(text, &findings, file, err) : err_no_memory(err);
 
-    if (r < 0)
-        return r;
-    const struct finding *finding = findings_first_error(&findings);
-    if (!finding) {
+    if (r == 0)
+        r = findings_verdict(&findings, name, &kind, err);
+    if (r == -EINVAL)
+        return err_wrap(err, r, "error parsing config file: unmarshal error: %s",
+                        finding_go_context(kind));
+    if (r == 0)
         r = name_file(file, name, arena, err);
-        return r < 0 ? r : (*ret = file, 0);
-    }
-    const char *sentence = finding_sentence(arena, finding, name);
-    if (!sentence)
-        return err_no_memory(err);
-    err_set(err, EINVAL, "%s", sentence);
-    return err_wrap(err, -EINVAL, "error parsing config file: unmarshal error: %s",
-                    finding->kind == FINDING_SYNTAX
-                        ? "error converting YAML to JSON: yaml"
-                        : "error unmarshaling JSON: while decoding JSON");
+    if (r == 0)
+        *ret = file;
+    return r;
 }
 
 int mig_config_check(struct span text, struct findings *findings, struct err *err)
