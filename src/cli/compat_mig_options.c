@@ -89,7 +89,7 @@ static void print_root_help(void)
     print_flags(ROOT);
 }
 
-void parted_print_help(enum parted_command command)
+static void print_help_of_command(enum parted_command command)
 {
     printf("NAME:\n   nvidia-mig-parted %s - %s\n"
            "\nUSAGE:\n   nvidia-mig-parted %s [OPTION...]\n",
@@ -102,7 +102,7 @@ void parted_print_help(enum parted_command command)
 static void print_help_of(unsigned command)
 {
     if (command < ROOT) {
-        parted_print_help((enum parted_command)command);
+        print_help_of_command((enum parted_command)command);
         return;
     }
     print_root_help();
@@ -114,11 +114,6 @@ static void print_help_of(unsigned command)
 
 static bool debug_on;
 
-void parted_set_debug(bool on)
-{
-    debug_on = on;
-}
-
 static bool is_plain(const char *text)
 {
     for (; *text; text++)
@@ -129,7 +124,7 @@ static bool is_plain(const char *text)
 
 void parted_log(enum parted_level level, const char *format, ...)
 {
-    static const char *const names[] = { "fatal", "error", "warning", "info", "debug" };
+    static const char *const names[] = { "fatal", "error", "warning", "debug" };
     auto_(arena_done) struct arena arena = ARENA_MAX(KIB(64));
     char text[4096], stamp[40] = "";
     time_t now = time(NULL);
@@ -375,7 +370,7 @@ static int read_environment(struct reading_flags *r, bool root_only, struct err 
 
 static int missing(const struct parted_flags *ret, const char *what, struct err *err)
 {
-    parted_print_help(ret->command);
+    print_help_of_command(ret->command);
     return err_set(err, EINVAL, "missing required flags '%s'", what);
 }
 
@@ -389,7 +384,7 @@ static int check(const struct parted_flags *ret, struct err *err)
         return missing(ret, "checkpoint-file", err);
     if ((c == PARTED_EXPORT || c == PARTED_GENERATE) && !text_equal(ret->output_format, "json") &&
         !text_equal(ret->output_format, "yaml")) {
-        parted_print_help(c);
+        print_help_of_command(c);
         return err_set(err, EINVAL, "unrecognized 'output-format': %s", ret->output_format);
     }
     return 0;
@@ -411,6 +406,6 @@ int parted_flags_read(int argc, char **argv, struct arena *arena, struct parted_
     result = read_environment(&r, true, err);
     if (result == 0)
         result = read_environment(&r, false, err);
-    parted_set_debug(ret->debug);
+    debug_on = ret->debug;
     return result < 0 ? result : check(ret, err);
 }

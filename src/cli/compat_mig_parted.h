@@ -35,16 +35,14 @@ struct parted_flags {
  */
 [[nodiscard]] int parted_flags_read(int argc, char **argv, struct arena *arena,
                                     struct parted_flags *ret, int *ret_status, struct err *err);
-void parted_print_help(enum parted_command command);
 
 /* ---- what it says on stderr ---- */
 
-enum parted_level { PARTED_FATAL, PARTED_ERROR, PARTED_WARNING, PARTED_INFO, PARTED_DEBUG };
+enum parted_level { PARTED_FATAL, PARTED_ERROR, PARTED_WARNING, PARTED_DEBUG };
 
-/* One line as upstream's logger writes it, upstream's sentences with a capital. Debug only after
- * parted_set_debug. */
+/* One line as upstream's logger writes it, upstream's sentences with a capital. Debug only once
+ * flags with -d were read. */
 PRINTF(2, 3) void parted_log(enum parted_level level, const char *format, ...);
-void parted_set_debug(bool on);
 
 /* ---- apply and restore (compat_mig_apply.c) ---- */
 

@@ -308,6 +308,9 @@ static int check_request(const struct command *command, const struct mig_request
                        "--devices or -f");
     if (!selects && request->name && request->file)
         return err_set(err, EINVAL, "two files: %s and %s", request->name, request->file);
+    if (request->wide && !request->dry_run && !text_equal(command->name, "plan") &&
+        !text_equal(command->name, "list"))
+        return err_set(err, EINVAL, "-o wide is for `list` and `plan`");
     if (request->skip_reset && !request->mode_only)
         return err_set(err, EINVAL,
                        "--skip-reset goes with --mode-only: what is made needs the "
@@ -326,7 +329,7 @@ static int read_request(const struct command *command, int argc, char **argv,
     optind = 1;
     while (r == 0 &&
            (option = getopt_long(argc, argv, ":f:c:k:mso:l:h", long_options, NULL)) != -1) {
-        const char *word = argv[optind - 1];
+        const char *word = argv[optind - 1 - (optarg == argv[optind - 1])]; /* not its value */
 
         if (option == 'h')
             return 1;

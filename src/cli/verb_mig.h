@@ -53,20 +53,6 @@ bool mig_node_hides_profiles(const struct mig_node *node); /* any of its GPUs */
 
 /* ---- plans ---- */
 
-/* What a plan does to one GPU instance. */
-enum mig_fate { MIG_STAYS, MIG_CHANGES, MIG_GOES, MIG_COMES };
-
-struct mig_fated {
-    enum mig_fate fate;
-    uint32_t gi_profile;
-    struct mig_placement placement;
-    const struct mig_gpu_instance *gi; /* as it is; NULL for one that comes */
-    const struct mig_placed *placed;   /* as it will be; NULL for one that goes */
-};
-
-/* By start, what goes before what comes. How many; at most 2 × MIG_MAX_GPU_INSTANCES. */
-size_t mig_fates(const struct mig_gpu_plan *plan,
-                 struct mig_fated ret[static 2 * MIG_MAX_GPU_INSTANCES]);
 bool mig_plan_has(const struct mig_gpu_plan *plan, enum mig_step_kind kind);
 
 /* ---- what it looks like ---- */
@@ -87,11 +73,6 @@ void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, enum mig_uuids u
 
 /* "GPU 0  NVIDIA H100 80GB HBM3  MIG on" */
 void mig_heading(const struct mig_gpu *gpu, char text[static 256]);
-/* "1g.10gb", "3 × 1c.3g.40gb", "3g.40gb, no device" */
-void mig_instance_title(const struct mig_gpu *gpu, const struct mig_gpu_instance *gi,
-                        char text[static 160]);
-void mig_placed_title(const struct mig_gpu *gpu, const struct mig_placed *placed,
-                      char text[static 160]);
 
 /* Where one more of a profile could be put now, by start; how many places. `ret_more`: how many
  * instances of this profile alone still fit. */

@@ -50,7 +50,7 @@ static const char *profile_name(const struct mig_gpu *gpu, uint32_t gi_profile)
     return profile && profile->name ? profile->name : "?";
 }
 
-/* Several devices in one instance: "3 × 1c.3g.40gb" or "1c.3g.40gb, 2c.3g.40gb". */
+/* Several devices in one instance: "3 x 1c.3g.40gb" or "1c.3g.40gb, 2c.3g.40gb". */
 static void join_devices(const struct mig_gpu *gpu, const struct mig_gpu_instance *gi,
                          char text[static 160])
 {
@@ -72,8 +72,9 @@ static void join_devices(const struct mig_gpu *gpu, const struct mig_gpu_instanc
     }
 }
 
-void mig_instance_title(const struct mig_gpu *gpu, const struct mig_gpu_instance *gi,
-                        char text[static 160])
+/* "1g.10gb", "3 x 1c.3g.40gb", "3g.40gb, no device" */
+static void instance_title(const struct mig_gpu *gpu, const struct mig_gpu_instance *gi,
+                           char text[static 160])
 {
     if (gi->n_cis == 0)
         snprintf(text, 160, "%s, no device", profile_name(gpu, gi->gi_profile));
@@ -81,8 +82,8 @@ void mig_instance_title(const struct mig_gpu *gpu, const struct mig_gpu_instance
         join_devices(gpu, gi, text);
 }
 
-void mig_placed_title(const struct mig_gpu *gpu, const struct mig_placed *placed,
-                      char text[static 160])
+static void placed_title(const struct mig_gpu *gpu, const struct mig_placed *placed,
+                         char text[static 160])
 {
     struct mig_gpu_instance gi = { .gi_profile = placed->gi_profile,
                                    .placement = placed->placement,
@@ -90,7 +91,7 @@ void mig_placed_title(const struct mig_gpu *gpu, const struct mig_placed *placed
 
     for (size_t i = 0; i < gi.n_cis; i++)
         gi.cis[i].ci_profile = placed->cis[i].ci_profile;
-    mig_instance_title(gpu, &gi, text);
+    instance_title(gpu, &gi, text);
 }
 
 /* ---- what is free ---- */
@@ -314,7 +315,7 @@ void mig_draw_gpu(FILE *to, const struct mig_gpu *gpu, const struct mig_look_sty
 
         add_gap(&drawing, gpu, at, gi->placement.start);
         struct cell *cell = add_cell(&drawing, gi->placement);
-        mig_instance_title(gpu, gi, cell->title);
+        instance_title(gpu, gi, cell->title);
         snprintf(cell->below, sizeof(cell->below), "%s", holder ? holder : "-");
         cell->title_style = STYLE_BOLD;
         cell->below_style = holder ? STYLE_GOOD : STYLE_DIM;
@@ -326,6 +327,17 @@ void mig_draw_gpu(FILE *to, const struct mig_gpu *gpu, const struct mig_look_sty
 }
 
 /* ---- what a plan does ---- */
+
+/* What a plan does to one GPU instance. */
+enum mig_fate { MIG_STAYS, MIG_CHANGES, MIG_GOES, MIG_COMES };
+
+struct mig_fated {
+    enum mig_fate fate;
+    uint32_t gi_profile;
+    struct mig_placement placement;
+    const struct mig_gpu_instance *gi; /* as it is; NULL for one that comes */
+    const struct mig_placed *placed;   /* as it will be; NULL for one that goes */
+};
 
 static bool same_place(struct mig_placement a, struct mig_placement b)
 {
@@ -367,8 +379,9 @@ static int by_start(const void *a, const void *b)
     return (int)left->fate - (int)right->fate;
 }
 
-size_t mig_fates(const struct mig_gpu_plan *plan,
-                 struct mig_fated ret[static 2 * MIG_MAX_GPU_INSTANCES])
+/* By start, what goes before what comes. How many; at most 2 × MIG_MAX_GPU_INSTANCES. */
+static size_t fates_of(const struct mig_gpu_plan *plan,
+                       struct mig_fated ret[static 2 * MIG_MAX_GPU_INSTANCES])
 {
     bool lost = mig_plan_has(plan, MIG_STEP_MODE_OFF) || mig_plan_has(plan, MIG_STEP_RESET);
     size_t n = 0;
@@ -404,7 +417,7 @@ void mig_draw_after(FILE *to, const struct mig_gpu_plan *plan, const struct mig_
 {
     struct mig_fated fates[2 * MIG_MAX_GPU_INSTANCES];
     struct drawing drawing = { .units = plan->gpu->memory_slices };
-    size_t n = mig_fates(plan, fates);
+    size_t n = fates_of(plan, fates);
     uint32_t at = 0;
 
     if (!plan->after.enabled)
@@ -417,9 +430,9 @@ void mig_draw_after(FILE *to, const struct mig_gpu_plan *plan, const struct mig_
         add_gap(&drawing, NULL, at, fates[i].placement.start);
         struct cell *cell = add_cell(&drawing, fates[i].placement);
         if (fates[i].placed)
-            mig_placed_title(plan->gpu, fates[i].placed, cell->title);
+            placed_title(plan->gpu, fates[i].placed, cell->title);
         else
-            mig_instance_title(plan->gpu, fates[i].gi, cell->title);
+            instance_title(plan->gpu, fates[i].gi, cell->title);
         snprintf(cell->below, sizeof(cell->below), "%s",
                  fates[i].fate == MIG_STAYS ? (holder ? holder : "-") : "new");
         cell->title_style = STYLE_BOLD;
@@ -459,13 +472,13 @@ static void print_fated(FILE *to, const struct mig_gpu_plan *plan, const struct 
     char title[160];
 
     if (fated->gi)
-        mig_instance_title(plan->gpu, fated->gi, title);
+        instance_title(plan->gpu, fated->gi, title);
     else
-        mig_placed_title(plan->gpu, fated->placed, title);
+        placed_title(plan->gpu, fated->placed, title);
     fprintf(to, "  %s%c %s@%u", output_style(style->colour, colour), signs[fated->fate].sign, title,
             fated->placement.start);
     if (fated->fate == MIG_CHANGES && fated->placed) {
-        mig_placed_title(plan->gpu, fated->placed, title);
+        placed_title(plan->gpu, fated->placed, title);
         fprintf(to, " becomes %s", title);
     }
     if (fated->gi && (uuids == MIG_UUIDS_ALL || (uuids == MIG_UUIDS_TOUCHED && !stays)))
@@ -481,7 +494,7 @@ void mig_print_fates(FILE *to, const struct mig_gpu_plan *plan, enum mig_uuids u
                      const struct mig_look_style *style)
 {
     struct mig_fated fates[2 * MIG_MAX_GPU_INSTANCES];
-    size_t n = mig_fates(plan, fates);
+    size_t n = fates_of(plan, fates);
 
     if (mig_plan_has(plan, MIG_STEP_MODE_OFF))
         fprintf(to, "  - MIG mode\n");
@@ -569,9 +582,9 @@ static json_t *fated_json(const struct mig_gpu_plan *plan, const struct mig_fate
     char title[160] = "";
 
     if (fated->placed && fated->fate != MIG_GOES)
-        mig_placed_title(plan->gpu, fated->placed, title);
+        placed_title(plan->gpu, fated->placed, title);
     else if (fated->gi)
-        mig_instance_title(plan->gpu, fated->gi, title);
+        instance_title(plan->gpu, fated->gi, title);
     return json_pack("{s:s, s:s, s:s, s:i, s:i, s:o}", "fate", words[fated->fate], "profile",
                      profile_name(plan->gpu, fated->gi_profile), "devices", title, "start",
                      (int)fated->placement.start, "size", (int)fated->placement.size, "was",
@@ -582,7 +595,7 @@ json_t *mig_plan_json(const struct mig_gpu_plan *plan)
 {
     json_t *instances = json_array(), *steps = json_array(), *alternatives = json_array();
     struct mig_fated fates[2 * MIG_MAX_GPU_INSTANCES];
-    size_t n = mig_fates(plan, fates);
+    size_t n = fates_of(plan, fates);
     char line[160];
 
     for (size_t i = 0; i < n; i++)

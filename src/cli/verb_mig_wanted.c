@@ -305,7 +305,8 @@ static int wishes_of_checkpoint(struct mig_site *site, const struct mig_request 
                        "%s is not there: no `tranche mig apply` has succeeded on this node yet",
                        path);
     if (r == 0)
-        r = mig_checkpoint_parse(text, path, &site->arena, &checkpoint, err);
+        r = mig_checkpoint_parse(text, text_equal(path, "-") ? "<stdin>" : path, &site->arena,
+                                 &checkpoint, err);
     if (r < 0)
         return r;
     r = mig_wishes_of_checkpoint(checkpoint, site->node, scope, &site->arena, ret, &why);

@@ -1,7 +1,7 @@
 /*
  * From what a GPU is divided into to what it should be divided into, in the fewest steps: which
- * instances stay, which go, where new ones are put, and how each step is undone. Or why not: who is
- * in the way, and which layouts would do.
+ * instances stay, which go, and where new ones are put. Or why not: who is in the way, and which
+ * layouts would do. From wherever a plan was left, a plan for its `before` leads back.
  *
  * Of all layouts that have what is wanted, the plan takes the one that keeps every held instance,
  * then the most compute slices of what is there, then the most instances, then the most of the
@@ -83,7 +83,7 @@ enum mig_step_kind {
     MIG_STEP_N_KINDS,
 };
 
-/* Instances are named by where they are: ids and UUIDs change when a step is undone. */
+/* Instances are named by where they are: one that is made again has another id and UUID. */
 struct mig_step {
     enum mig_step_kind kind;
     uint32_t gi_profile;
@@ -131,10 +131,6 @@ struct mig_gpu_plan {
                                bool may_stop_pods, struct arena *arena, struct mig_gpu_plan *ret,
                                struct err *err);
 
-/* The step that takes a step back: create for destroy, on for off. MIG_STEP_RESET has none and
- * comes back as it is. From wherever a plan was left, a plan for its `before` leads back, too. */
-struct mig_step mig_step_undo(const struct mig_step *step);
-
 /* What the GPU holds now as a layout (MIG_WISH_LAYOUT takes it back there). */
 void mig_layout_of(const struct mig_gpu *gpu, struct mig_layout *ret);
 /* Same mode, same GPU instances at the same places, same compute instances in each (places of
@@ -143,7 +139,7 @@ bool mig_layout_equal(const struct mig_layout *a, const struct mig_layout *b);
 /* Whether the GPU already has what is wanted, whatever the places. */
 bool mig_wish_met(const struct mig_gpu *gpu, const struct mig_wish *wish);
 
-/* What the GPU looks like after a step, for tests, for drawing a plan and for undo by thought.
+/* What the GPU looks like after a step: for what is still free, and what came of a change.
  * -ENOTSUP, -EINVAL, -ENOSPC, -ENOENT, -EBUSY as a driver would refuse it; to a driver, what only a
  * pod holds is free. New instances get ids by the driver's rule (spec/mig §1.12) and no UUID. */
 [[nodiscard]] int mig_step_imagine(struct mig_gpu *gpu, const struct mig_step *step,

@@ -1,4 +1,4 @@
-/* One step of a plan: how it is taken back, what comes of it, how it reads. */
+/* One step of a plan: what comes of it, and how it reads. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -6,23 +6,6 @@
 #include "share/mig_plan.h"
 
 enum { AMPERE = 8 };
-
-/* ---- back ---- */
-
-struct mig_step mig_step_undo(const struct mig_step *step)
-{
-    static const enum mig_step_kind inverse[MIG_STEP_N_KINDS] = {
-        [MIG_STEP_DESTROY_CI] = MIG_STEP_CREATE_CI, [MIG_STEP_DESTROY_GI] = MIG_STEP_CREATE_GI,
-        [MIG_STEP_MODE_OFF] = MIG_STEP_MODE_ON,     [MIG_STEP_MODE_ON] = MIG_STEP_MODE_OFF,
-        [MIG_STEP_RESET] = MIG_STEP_RESET,          [MIG_STEP_CREATE_GI] = MIG_STEP_DESTROY_GI,
-        [MIG_STEP_CREATE_CI] = MIG_STEP_DESTROY_CI,
-    };
-    struct mig_step undo = *step;
-
-    undo.kind = inverse[step->kind];
-    undo.uuid = NULL;
-    return undo;
-}
 
 /* ---- in thought ---- */
 

@@ -116,6 +116,23 @@ class Interrupted(Case):
         self.assertSays(done.err, "NVML has not answered for 10 s", "MIG mode stays on")
 
 
+class Misused(Case):
+    def test_the_option_is_named_and_not_its_value(self):
+        for args in (["checkpoint", "-o", "json"], ["checkpoint", "-ojson"]):
+            self.assertSays(self.mig(*args, status=2).err, "no such option here: -o")
+        self.assertSays(self.mig("list", "--devices", "1g.10gb", status=2).err, "no such option here: --devices")
+        self.assertSays(self.mig("list", "-z", status=2).err, "no such option here: -z")
+        self.assertSays(self.mig("list", "--gpu", status=2).err, "--gpu wants a value")
+
+    def test_wide_is_refused_where_nothing_would_be_wider(self):
+        for args in (["apply", "all-balanced"], ["restore"], ["export"], ["generate-config"]):
+            self.assertSays(self.mig(*args, "-o", "wide", status=2).err, "-o wide is for")
+
+    def test_a_checkpoint_from_standard_input_has_a_name(self):
+        self.create("h100-80gb")
+        self.assertSays(self.mig("restore", "-", status=1, stdin="[").err, "<stdin>:1:")
+
+
 class UnderWay(Case):
     """Another process changes the node."""
 
