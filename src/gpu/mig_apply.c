@@ -76,6 +76,21 @@ struct change {
     bool skip_reset;
 };
 
+static struct change change_of(struct nvml *nvml, const struct mig_apply_options *options,
+                               struct arena *arena, struct mig_outcome *outcome)
+{
+    *outcome = (struct mig_outcome){};
+    return (struct change){
+        .nvml = nvml,
+        .options = options,
+        .arena = arena,
+        .outcome = outcome,
+        .lock = MIG_LOCK_NONE,
+        .dir = -1,
+        .skip_reset = options->skip_reset,
+    };
+}
+
 static void change_done(struct change *change)
 {
     mig_lock_done(&change->lock);
@@ -550,19 +565,10 @@ int mig_apply(struct nvml *nvml, const struct mig_gpu_plan *plans, size_t n_plan
               const struct mig_apply_options *options, struct arena *arena, struct mig_outcome *ret,
               struct err *err)
 {
-    auto_(change_done) struct change change = {
-        .nvml = nvml,
-        .options = options,
-        .arena = arena,
-        .outcome = ret,
-        .lock = MIG_LOCK_NONE,
-        .dir = -1,
-        .skip_reset = options->skip_reset,
-    };
+    auto_(change_done) struct change change = change_of(nvml, options, arena, ret);
     struct job *jobs = arena_new_array(arena, struct job, n_plans);
     size_t n_jobs = 0;
 
-    *ret = (struct mig_outcome){};
     if (n_plans > 0 && !jobs)
         return err_no_memory(err);
     for (size_t i = 0; i < n_plans; i++) {
@@ -678,19 +684,11 @@ static int follow(struct change *change, const struct mig_journal *journal, stru
 int mig_recover(struct nvml *nvml, const struct mig_apply_options *options, struct arena *arena,
                 struct mig_outcome *ret, struct err *err)
 {
-    auto_(change_done) struct change change = {
-        .nvml = nvml,
-        .options = options,
-        .arena = arena,
-        .outcome = ret,
-        .lock = MIG_LOCK_NONE,
-        .dir = open(options->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
-        .skip_reset = options->skip_reset,
-    };
+    auto_(change_done) struct change change = change_of(nvml, options, arena, ret);
     struct mig_journal *journal = NULL;
     struct err why = {};
 
-    *ret = (struct mig_outcome){};
+    change.dir = open(options->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (change.dir < 0 && errno != ENOENT)
         return err_set(err, errno, "%s: cannot open: %s", options->state_dir, strerror(errno));
     if (change.dir < 0 || !mig_journal_exists(change.dir)) {

@@ -43,7 +43,6 @@ static int list_processes(list_call *call, nvmlDevice_t device, struct process_l
     ret->items = items;
     ret->n = room;
     *ret_code = call(device, &ret->n, items);
-    ret->n = MIN(ret->n, room);
     return 0;
 }
 

@@ -932,6 +932,18 @@ static void recovery_after_a_reboot_makes_what_was_wanted(void **state)
     check_no_leftovers(bench);
 }
 
+static void recovery_that_cannot_look_for_a_journal_says_so(void **state)
+{
+    auto_bench bench = bench_new("h100-80gb");
+    char parent[96];
+
+    snprintf(parent, sizeof(parent), "%s/var", bench->dir);
+    assert_int_equal(file_make_dirs(parent, 0700, NULL), 0);
+    assert_int_equal(file_replace(AT_FDCWD, bench->state_dir, SPAN("no folder"), 0600, NULL), 0);
+    assert_int_equal(recover(bench), -ENOTDIR);
+    assert_non_null(strstr(bench->err.text, bench->state_dir));
+}
+
 static void recovery_does_not_reset_what_was_not_to_be_reset(void **state)
 {
     auto_bench bench = bench_new("a100-40gb");
@@ -1323,6 +1335,7 @@ int main(void)
         cmocka_unit_test(recovery_does_not_touch_what_is_held),
         cmocka_unit_test(recovery_that_can_go_nowhere_keeps_its_journal),
         cmocka_unit_test(recovery_after_a_reboot_makes_what_was_wanted),
+        cmocka_unit_test(recovery_that_cannot_look_for_a_journal_says_so),
         cmocka_unit_test(recovery_does_not_reset_what_was_not_to_be_reset),
         cmocka_unit_test(recovery_turns_mig_on_where_a_driver_hides_its_profiles_without),
         cmocka_unit_test(a_gpu_that_is_lost_on_the_way_does_not_keep_the_others),
