@@ -266,7 +266,7 @@ static int recover(struct change *change, struct err *err)
 
     int r = mig_lock_take(change->site->state_dir, &change->lock, err);
     if (r == 0)
-        r = mig_recover(change->site->nvml, &options, &change->site->arena, &outcome, err);
+        r = mig_site_recover(change->site, &options, &outcome, err);
     if (outcome.note)
         parted_log(PARTED_WARNING, "%s", outcome.note);
     if (r > 0)

@@ -83,6 +83,9 @@ int mig_site_reset(void *site, const char *const *bus_ids, size_t n, struct err 
 
 /* A note on stderr when a change is under way, or was interrupted: its journal is there. */
 void mig_warn_of_change(const struct mig_site *site);
+/* mig_recover, once a look has shown that no GPU hangs: -ETIMEDOUT as mig_site_look. */
+[[nodiscard]] int mig_site_recover(struct mig_site *site, const struct mig_apply_options *options,
+                                   struct mig_outcome *ret, struct err *err);
 
 /* The last look without the GPUs that could not be read; of them only those `chosen` (NULL: all).
  */

@@ -377,12 +377,25 @@ int mig_site_reset(void *user, const char *const *bus_ids, size_t n, struct err 
 
 /* ---- files ---- */
 
-void mig_warn_of_change(const struct mig_site *site)
+static bool has_journal(const struct mig_site *site)
 {
     char path[PATH_MAX];
     int n = snprintf(path, sizeof(path), "%s/" MIG_JOURNAL_FILE, site->state_dir);
 
-    if (n > 0 && (size_t)n < sizeof(path) && file_exists(path))
+    return n > 0 && (size_t)n < sizeof(path) && file_exists(path);
+}
+
+int mig_site_recover(struct mig_site *site, const struct mig_apply_options *options,
+                     struct mig_outcome *ret, struct err *err)
+{
+    int r = has_journal(site) ? mig_site_look(site, false, err) : 0;
+
+    return r == -ETIMEDOUT ? r : mig_recover(site->nvml, options, &site->arena, ret, err);
+}
+
+void mig_warn_of_change(const struct mig_site *site)
+{
+    if (has_journal(site))
         fputs("note: a change is under way or was interrupted; `tranche mig apply` or `recover` "
               "finishes it\n",
               stderr);

@@ -16,7 +16,7 @@ struct change {
     struct mig_site *site;
     const struct mig_request *request;
     struct mig_hooks *hooks; /* NULL without a file */
-    size_t n_plans; /* of the GPUs about which something is wanted */
+    size_t n_plans;          /* of the GPUs about which something is wanted */
     struct mig_gpu_plan *plans;
     size_t n_steps, n_refused, n_held; /* of all plans; held: refused for a holder */
     uint64_t started_ms, told_ms;
@@ -362,7 +362,7 @@ static int recover(struct change *change, struct err *err)
     const struct mig_apply_options options = apply_options(change);
     struct mig_outcome outcome = {};
 
-    int r = mig_recover(change->site->nvml, &options, &change->site->arena, &outcome, err);
+    int r = mig_site_recover(change->site, &options, &outcome, err);
     if (outcome.note)
         fprintf(stderr, "warning: %s\n", outcome.note);
     if (r <= 0)

@@ -310,8 +310,8 @@ static int wishes_of_checkpoint(struct mig_site *site, const struct mig_request 
     if (r < 0)
         return r;
     r = mig_wishes_of_checkpoint(checkpoint, site->node, scope, &site->arena, ret, &why);
-    return r == -ENODEV ? err_set(err, ENODEV, "%s is about %s, which this node does not have", path,
-                                  why.text)
+    return r == -ENODEV ? err_set(err, ENODEV, "%s is about %s, which this node does not have",
+                                  path, why.text)
            : r < 0      ? err_no_memory(err)
                         : 0;
 }

@@ -125,8 +125,8 @@ int findings_read_yaml(struct findings *findings, struct span text,
     return 0;
 }
 
-int findings_verdict(const struct findings *findings, const char *name,
-                     enum finding_kind *ret_kind, struct err *err)
+int findings_verdict(const struct findings *findings, const char *name, enum finding_kind *ret_kind,
+                     struct err *err)
 {
     const struct finding *finding = first_error(findings);
 

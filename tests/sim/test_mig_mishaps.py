@@ -18,6 +18,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from test_mig import PARTED, SEVEN, TMP, TRANCHE, Case, entry  # noqa: E402
 
 
+def plain_environment(node):
+    """A test that has no library must not find the one of the build."""
+    return {**{k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}, "TRANCHE_SIM": node}
+
+
 class Outputs(Case):
     """Where results are written to."""
 
@@ -76,7 +81,7 @@ class Outputs(Case):
                      ["plan", "-f", config], ["plan", "-f", config, "-o", "json"], ["apply", "-f", config]):
             with open("/dev/full", "w") as full:
                 done = subprocess.run([TRANCHE, "mig", *args], stdout=full, stderr=subprocess.PIPE, text=True,
-                                      env={**os.environ, "TRANCHE_SIM": self.node}, timeout=60)
+                                      env=plain_environment(self.node), timeout=60)
             self.assertEqual(done.returncode, 1, args)
             self.assertRegex(done.stderr, "No space left on device|cannot write")
             self.assertNotIn("File exists", done.stderr)
@@ -102,7 +107,7 @@ class Interrupted(Case):
     def test_a_signal_while_profiles_are_revealed_leaves_no_mode_behind(self):
         self.sim("fault", "add", "nvmlDeviceSetMigMode", "--hang", "1000", "--times", "1")
         child = subprocess.Popen([TRANCHE, "mig", "apply", "all-1g.10gb"], stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL, env={**os.environ, "TRANCHE_SIM": self.node})
+                                 stderr=subprocess.DEVNULL, env=plain_environment(self.node))
         while not os.path.exists(os.path.join(self.state, "journal.json")) and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
@@ -150,6 +155,26 @@ class UnderWay(Case):
         with open(os.path.join(state, "last.json")) as file:
             self.assertEqual(file.read(), noted)
         self.mig("checkpoint")
+
+    def test_a_change_that_was_killed_as_a_gpu_hung_waits_for_it_no_longer_than_a_look(self):
+        self.create("2xh100-80gb")
+        journal = os.path.join(self.node, "root/var/lib/tranche/mig/journal.json")
+        self.sim("fault", "add", "nvmlDeviceCreateGpuInstanceWithPlacement", "--gpu", "1", "--hang", "forever")
+        child = subprocess.Popen([TRANCHE, "mig", "apply", "all-7g.80gb"], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL, env=plain_environment(self.node))
+        while not os.path.exists(journal) and child.poll() is None:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+        self.sim("set", "1", "hung=on")
+        config = self.config(entry(counts=SEVEN))
+        for done in (self.mig("recover", status=1), self.parted("apply", "-f", config, status=1)):
+            self.assertSays(done.err, "NVML has not answered for 10 s")
+        self.assertTrue(os.path.exists(journal))
+        self.sim("fault", "clear")
+        self.sim("return", "1")
+        self.assertSays(self.mig("recover").err, "has been finished")
+        self.assertEqual([self.counts(i) for i in (0, 1)], [{"7g.80gb": 1}] * 2)
 
     def test_a_checkpoint_of_a_change_that_was_interrupted_says_so(self):
         self.create("h100-80gb")

@@ -213,8 +213,7 @@ nvmlReturn_t nvmlDeviceGetAttributes(nvmlDevice_t device, struct nvml_device_att
     return device_attributes(__func__, device, attributes);
 }
 
-/* --- GPU instance profiles: answered with MIG off, too, but by older drivers
- * --------------------------------------- */
+/* --- GPU instance profiles: with MIG off, too, but for older drivers -------------------------- */
 
 static nvmlReturn_t find_gi_profile(const struct door *door, uint32_t profile,
                                     const struct sim_profile **ret)
