@@ -198,7 +198,6 @@ static int apply_plans(struct change *change, enum mig_scope scope, struct err *
     mig_hold_signals(true);
     int r = mig_apply(change->site->nvml, change->plans, change->n_plans, &options,
                       &change->site->arena, &outcome, &why);
-    mig_hold_signals(false);
     if (outcome.note)
         parted_log(PARTED_WARNING, "%s", outcome.note);
     if (r == 0)
@@ -309,7 +308,6 @@ static int apply_modes_by_registers(struct change *change, struct err *err)
     mig_hold_signals(true);
     r = mig_bar0_apply(change->site->root_fd, change->site->node, wishes, change->flags->skip_reset,
                        err);
-    mig_hold_signals(false);
     return r;
 }
 
@@ -410,7 +408,9 @@ static int with_hooks(struct change *change, struct err *err)
     r = change_all(change, &without, err);
     if (r == 0 && !without)
         remember(change);
+    /* After a change signals are held, so that a Ctrl-C does not come before it. */
     int last = run_hooks(change, MIG_HOOK_APPLY_EXIT, &late);
+    mig_hold_signals(false);
     if (last < 0 && r == 0) {
         *err = late;
         return last;

@@ -591,7 +591,7 @@ static int apply_with_hooks(struct change *change, struct err *err)
     r = between_hooks(change, variables, err);
     if (r != 0) /* before the last hook lets others at the GPUs again */
         hide_profiles_again(change);
-    mig_hold_signals(false);
+    /* After a change it runs with signals held, so that a Ctrl-C does not come before it. */
     int last = mig_hooks_run(change->hooks, MIG_HOOK_APPLY_EXIT, variables, stderr, arena, &late);
     if (last < 0 && r == 0) {
         *err = late;

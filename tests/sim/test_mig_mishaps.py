@@ -104,15 +104,34 @@ class Interrupted(Case):
         self.sim("set", "node", "mig-profiles-hidden=on")
         self.state = os.path.join(self.node, "root/var/lib/tranche/mig")
 
-    def test_a_signal_while_profiles_are_revealed_leaves_no_mode_behind(self):
-        self.sim("fault", "add", "nvmlDeviceSetMigMode", "--hang", "1000", "--times", "1")
-        child = subprocess.Popen([TRANCHE, "mig", "apply", "all-1g.10gb"], stdout=subprocess.DEVNULL,
+    def interrupt(self, *args):
+        """SIGINT as soon as there is a journal."""
+        child = subprocess.Popen(args, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL, env=plain_environment(self.node))
         while not os.path.exists(os.path.join(self.state, "journal.json")) and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
         child.wait(30)
+
+    def test_a_signal_while_profiles_are_revealed_leaves_no_mode_behind(self):
+        self.sim("fault", "add", "nvmlDeviceSetMigMode", "--hang", "1000", "--times", "1")
+        self.interrupt(TRANCHE, "mig", "apply", "all-1g.10gb")
         self.assertIn((self.mode(), self.counts()), [((False, False), {}), ((True, True), SEVEN)])
+
+    def test_the_last_hook_runs_though_a_signal_came_during_the_change(self):
+        self.sim("set", "node", "mig-profiles-hidden=off")
+        self.sim("fault", "add", "nvmlDeviceSetMigMode", "--hang", "1000", "--times", "1")
+        ran = os.path.join(self.dir, "ran")
+        hooks = self.write("version: v1\nhooks:\n  apply-exit:\n  - command: /usr/bin/touch\n"
+                           f"    args: [{ran}]\n", "hooks.yaml")
+        config = self.config(entry(counts=SEVEN))
+        for program in ([TRANCHE, "mig"], [PARTED]):
+            self.interrupt(*program, "apply", "-f", config, "-k", hooks)
+            self.assertEqual(self.counts(), SEVEN, program)
+            self.assertTrue(os.path.exists(ran), program)
+            os.unlink(ran)
+            self.sim("mig", "0", "off")
+            self.sim("fault", "add", "nvmlDeviceSetMigMode", "--hang", "1000", "--times", "1")
 
     def test_a_gpu_that_hangs_once_profiles_are_revealed_is_asked_nothing_more(self):
         self.sim("fault", "add", "nvmlDeviceGetGpuInstancePossiblePlacements*", "--hang", "forever")
