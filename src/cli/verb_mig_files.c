@@ -110,11 +110,13 @@ int mig_assert(struct mig_site *site, const struct mig_request *request, struct 
         return r;
     if (!request->gpus) {
         r = mig_config_assert(config, site->node, MIG_ASSERT_OURS, scope, &site->arena, err);
-        return r;
+        if (r != -ENODATA)
+            return r;
     }
     for (size_t i = 0; i < site->node->n_gpus; i++)
         if (choice.chosen[i] && !mig_wish_met(&site->node->gpus[i], &wishes[i]))
-            return err_set(err, ENODATA, "GPU %u is not divided that way",
+            return err_set(err, ENODATA,
+                           "GPU %u is not divided that way; `tranche mig plan` shows how it is",
                            site->node->gpus[i].index);
-    return 0;
+    return r;
 }

@@ -218,6 +218,9 @@ static int config_of_node(struct mig_site *site, const struct mig_request *reque
     int r = mig_site_readable(site, choice->chosen, &node, err);
     if (r == 0)
         r = mig_generate_write(node, MIG_YAML, &text, err);
+    if (r == -ENODEV)
+        return err_set(err, ENODEV, "%s can do MIG",
+                       request->gpus ? "none of these GPUs" : "no GPU of this node");
     if (r == -ENODATA)
         r = mig_defaults_write(MIG_YAML, &text, err);
     if (r < 0)

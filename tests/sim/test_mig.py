@@ -1044,6 +1044,12 @@ class Parted(Case):
                                "no MIG-capable devices found on the system")
         self.parted("apply", "-f", self.config(entry(counts={})))
         self.parted("apply", "-f", self.config(entry(devices=[0], counts={})), status=1)
+        self.assertSays(self.mig("apply", "all-balanced", status=1).err, "no GPU of this node can do MIG")
+
+    def test_a_gpu_that_is_divided_otherwise_is_named(self):
+        self.create("2xh100-80gb", "1g.10gb:7", "3g.40gb:2")
+        self.assertSays(self.mig("assert", "all-1g.10gb", status=1).err, "GPU 1 is not divided that way")
+        self.mig("assert", "all-1g.10gb", "--gpu", "0")
 
     def test_an_old_file_survives_a_failure(self):
         self.create("t4")
