@@ -57,7 +57,7 @@ clean:
 
 $(RELEASE)/build.ninja: tools/packages.txt
 	@tools/install-packages build
-	@test -f $@ || tools/configure $(RELEASE) --buildtype=release -Dtests=false --prefix=$(PREFIX) $(WERROR)
+	@test -f $@ || tools/configure $(RELEASE) --buildtype=release -Doptimization=2 -Dtests=false --prefix=$(PREFIX) $(WERROR)
 	@touch $@
 
 $(EVERYDAY)/build.ninja: tools/packages.txt
